@@ -1,1 +1,44 @@
-fn main() {}
+//! The `lendfile` command: `serve` a directory by sendfile, `probe` what the machine can do.
+#![forbid(unsafe_code)]
+
+mod args;
+mod failure;
+mod probe;
+mod serve;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Args, Command};
+
+/// The variable that says what is logged, in the syntax of tracing's `EnvFilter`.
+const LOG_VARIABLE: &str = "LENDFILE_LOG";
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
+        .with_env_var(LOG_VARIABLE)
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()) && no_color().is_none())
+        .init();
+    let result = match args.command {
+        Command::Probe(args) => args.run(),
+        Command::Serve(args) => serve::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// <https://no-color.org>: set and not empty.
+fn no_color() -> Option<std::ffi::OsString> {
+    std::env::var_os("NO_COLOR").filter(|value| !value.is_empty())
+}

@@ -1,1 +1,20 @@
-//! Placeholder.
+#![doc = include_str!("../../../README.md")]
+#![forbid(unsafe_code)]
+
+mod accept;
+mod body;
+mod connection;
+mod listener;
+mod serve;
+pub mod service;
+
+pub use accept::Accept;
+pub use body::{FileBody, Lending};
+pub use connection::Connection;
+pub use lendfile_core::{
+    Capabilities, Error, ErrorKind, FileRegion, LendStream, Method, OpenFile, Outcome, Transfer,
+};
+pub use lendfile_epoll::EpollTransport;
+pub use listener::Listener;
+pub use serve::{Serve, serve};
+pub use service::{FileResponse, ServeDir};

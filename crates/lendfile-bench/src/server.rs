@@ -1,0 +1,226 @@
+//! A server under measurement: a child process in its place, stopped when dropped.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::place::Place;
+use crate::{Error, Result};
+
+/// How long a server may take until it can be reached.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Between two attempts to reach a server that does not announce itself.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How much of the end of a server's standard error is kept for the reason of its failure.
+const STDERR_BYTES: usize = 2048;
+
+/// What a server's first line of standard output begins with; its address follows.
+pub const ANNOUNCEMENT: &str = "listening on http://";
+
+/// How a server's address is learnt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Address {
+    /// Its first line of standard output is [`ANNOUNCEMENT`] and the address.
+    Announced,
+    /// It was told to listen here.
+    Fixed(SocketAddr),
+}
+
+/// A running server. Dropping it kills the process and waits for its end.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    stderr: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Server {
+    /// Starts `command` in `place` and waits until a connection from `client` succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Kind::Unavailable`] if the program does not exist; [`crate::Kind::Disqualified`],
+    /// with the end of its standard error, if it ends or cannot be reached within ten seconds.
+    pub fn start(
+        place: &Place,
+        client: &Place,
+        command: &mut Command,
+        address: Address,
+    ) -> Result<Self> {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = place.spawn(command)?;
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        if let Some(pipe) = child.stderr.take() {
+            let stderr = Arc::clone(&stderr);
+            thread::spawn(move || keep_end(pipe, &stderr));
+        }
+        let first_line = child.stdout.take().map(first_line);
+        // From here on the child is stopped by `drop`, whatever happens.
+        let mut server = Self {
+            child,
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            stderr,
+        };
+        server.address = match address {
+            Address::Fixed(address) => address,
+            Address::Announced => {
+                let line = first_line.and_then(|line| line.recv_timeout(START_LIMIT).ok());
+                parse_announcement(line.as_deref().unwrap_or("")).ok_or_else(|| {
+                    Error::disqualified(format!(
+                        "no `{ANNOUNCEMENT}ADDR:PORT` in the first line, which is {line:?}{}",
+                        server.last_words(),
+                    ))
+                })?
+            }
+        };
+        server.wait_until_reachable(client)?;
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has, and the end of its standard error, as the end of a sentence.
+    pub fn last_words(&mut self) -> String {
+        let ended = match self.child.try_wait() {
+            Ok(Some(status)) => {
+                // Its last lines may still be on their way through the pipe.
+                thread::sleep(ATTEMPT_PAUSE);
+                format!("; it ended with {status}")
+            }
+            _ => String::new(),
+        };
+        let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        match String::from_utf8_lossy(&stderr).trim() {
+            "" => ended,
+            words => format!("{ended}; stderr: {words}"),
+        }
+    }
+
+    fn wait_until_reachable(&mut self, client: &Place) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let attempt = client.run(|| TcpStream::connect_timeout(&self.address, START_LIMIT))?;
+            let Err(error) = attempt else { return Ok(()) };
+            let ended = !matches!(self.child.try_wait(), Ok(None));
+            if ended || begun.elapsed() > START_LIMIT {
+                let address = self.address;
+                return Err(Error::disqualified(format!(
+                    "{address} cannot be reached: {error}{}",
+                    self.last_words()
+                )));
+            }
+            thread::sleep(ATTEMPT_PAUSE);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if the child is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Hands over the first line, then reads on to the end, so that the server never waits for us.
+fn first_line(stdout: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stdout);
+        let mut line = String::new();
+        if reader.read_line(&mut line).is_ok() {
+            let _ = sender.send(line);
+        }
+        let _ = std::io::copy(&mut reader, &mut std::io::sink());
+    });
+    receiver
+}
+
+fn keep_end(mut pipe: impl Read, end: &Mutex<Vec<u8>>) {
+    let mut buf = [0; 1024];
+    while let Ok(count) = pipe.read(&mut buf) {
+        if count == 0 {
+            return;
+        }
+        let mut end = end.lock().unwrap_or_else(PoisonError::into_inner);
+        end.extend_from_slice(&buf[..count]);
+        let surplus = end.len().saturating_sub(STDERR_BYTES);
+        end.drain(..surplus);
+    }
+}
+
+fn parse_announcement(line: &str) -> Option<SocketAddr> {
+    let rest = line.trim().strip_prefix(ANNOUNCEMENT)?;
+    rest.trim_end_matches('/').parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(script: &str, address: Address) -> Result<Server> {
+        let here = Place::default();
+        Server::start(
+            &here,
+            &here,
+            Command::new("sh").args(["-c", script]),
+            address,
+        )
+    }
+
+    #[test]
+    fn an_announcement_is_an_address_with_or_without_a_slash() {
+        let expected = "127.0.0.1:80".parse().ok();
+        assert_eq!(
+            parse_announcement("listening on http://127.0.0.1:80\n"),
+            expected
+        );
+        assert_eq!(
+            parse_announcement("listening on http://127.0.0.1:80/"),
+            expected
+        );
+        assert_eq!(parse_announcement("127.0.0.1:80"), None);
+    }
+
+    #[test]
+    fn a_server_that_ends_says_why() {
+        let error = start("echo out of beans >&2; exit 3", Address::Announced).unwrap_err();
+        assert!(error.to_string().contains("out of beans"), "{error}");
+
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let error = start("echo no >&2; exit 3", Address::Fixed(free)).unwrap_err();
+        assert!(error.to_string().contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn dropping_a_server_ends_its_process() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let script = format!("echo listening on http://{address}; exec sleep 60");
+        let server = start(&script, Address::Announced).unwrap();
+        assert_eq!(server.address(), address);
+        let process = format!("/proc/{}", server.pid());
+        assert!(std::path::Path::new(&process).exists());
+        drop(server);
+        assert!(!std::path::Path::new(&process).exists());
+    }
+}

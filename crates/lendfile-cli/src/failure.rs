@@ -1,0 +1,58 @@
+//! How the command fails: one line that says cause and cure, and exit code 1. Wrong usage is
+//! clap's, with exit code 2.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A failure to be shown to a person.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    line: String,
+}
+
+impl Failure {
+    pub(crate) fn new(line: impl Display) -> Self {
+        Self {
+            line: line.to_string(),
+        }
+    }
+
+    /// The directory cannot be served.
+    pub(crate) fn directory(path: &Path, error: &io::Error) -> Self {
+        let cure = match error.kind() {
+            io::ErrorKind::NotFound => "check the spelling",
+            io::ErrorKind::NotADirectory => "name the directory that holds the file",
+            io::ErrorKind::PermissionDenied => "run as a user who may read it",
+            _ => "name a directory that can be read",
+        };
+        Self::new(format_args!(
+            "cannot serve {}: {error}; {cure}",
+            path.display()
+        ))
+    }
+
+    /// The address cannot be listened on.
+    pub(crate) fn listen(addr: SocketAddr, error: &io::Error) -> Self {
+        let cure = match error.kind() {
+            io::ErrorKind::AddrInUse => "stop the other server, or choose another port by --listen",
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 are privileged: choose another by --listen, or grant CAP_NET_BIND_SERVICE"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "the address is not one of this machine's: choose one that is, or 0.0.0.0"
+            }
+            _ => "choose another address by --listen",
+        };
+        Self::new(format_args!("cannot listen on {addr}: {error}; {cure}"))
+    }
+
+    /// Writes the line to standard error.
+    pub(crate) fn report(self) -> ExitCode {
+        // Nobody is left to tell if standard error is gone.
+        _ = writeln!(io::stderr(), "lendfile: {}", self.line);
+        ExitCode::FAILURE
+    }
+}

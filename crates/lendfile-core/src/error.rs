@@ -1,0 +1,126 @@
+//! The one error type of the core and its backends, sorted by who can act on it.
+
+use std::borrow::Cow;
+use std::{error, fmt, io};
+
+/// Why a transfer failed, and how much of it had been sent by then.
+///
+/// Converts into [`io::Error`] (keeping itself as the payload), which is what streams return; get
+/// it back with `io_error.get_ref().and_then(|e| e.downcast_ref::<lendfile_core::Error>())`.
+pub struct Error {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    bytes_sent: u64,
+    source: Option<io::Error>,
+}
+
+/// Who can act on an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The file ended early or lost pages while it was being sent. The connection must be closed:
+    /// the peer was promised more bytes than there are.
+    FileChanged,
+    /// Reading the file failed (an I/O error of its filesystem).
+    FileUnreadable,
+    /// The caller asked for something that can never work, such as a region beyond the file.
+    Misuse,
+    /// The peer closed or reset the connection.
+    PeerClosed,
+    /// A limit of the process or the machine (descriptors, memory) was reached.
+    ResourceLimit,
+    /// The method asked for is not to be had here.
+    Unavailable,
+}
+
+impl Error {
+    /// An error of the given kind; the message is lower-case and carries the numbers.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            bytes_sent: 0,
+            source: None,
+        }
+    }
+
+    /// Adds the system's error as the source.
+    #[must_use]
+    pub fn with_source(mut self, source: io::Error) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Notes how many bytes the socket had accepted.
+    #[must_use]
+    pub fn with_bytes_sent(mut self, bytes_sent: u64) -> Self {
+        self.bytes_sent = bytes_sent;
+        self
+    }
+
+    /// Who can act on it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Bytes that the socket had accepted (not: that the peer had received) before the error.
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
+    }
+
+    /// Whether the file changed under the transfer.
+    pub fn is_file_changed(&self) -> bool {
+        self.kind == ErrorKind::FileChanged
+    }
+
+    /// Whether the peer went away.
+    pub fn is_peer_closed(&self) -> bool {
+        self.kind == ErrorKind::PeerClosed
+    }
+
+    /// Whether the method asked for is not to be had here.
+    pub fn is_unsupported(&self) -> bool {
+        self.kind == ErrorKind::Unavailable
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("message", &self.message)
+            .field("bytes_sent", &self.bytes_sent)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(source) = &self.source {
+            write!(f, ": {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.source.as_ref().map(|e| e as _)
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind {
+            ErrorKind::FileChanged => io::ErrorKind::UnexpectedEof,
+            ErrorKind::FileUnreadable => io::ErrorKind::Other,
+            ErrorKind::Misuse => io::ErrorKind::InvalidInput,
+            ErrorKind::PeerClosed => io::ErrorKind::BrokenPipe,
+            ErrorKind::ResourceLimit => io::ErrorKind::OutOfMemory,
+            ErrorKind::Unavailable => io::ErrorKind::Unsupported,
+        };
+        io::Error::new(kind, error)
+    }
+}

@@ -1,0 +1,86 @@
+//! The only unsafe room of this crate: reserving and mapping memory, slices of it, the `SIGBUS`
+//! handler, and two system calls that no safe library offers.
+//!
+//! Miri cannot run it: file mappings, `MAP_FIXED` and signals are outside what it models. What
+//! stands in for it: the bookkeeping around it ([`super::arena`]) is safe code with tests of its
+//! own, and the tests of `tests/guard.rs` and `tests/limits.rs` run the real kernel against it.
+
+mod guard;
+mod syscalls;
+
+use std::os::fd::AsFd;
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+pub(super) use guard::install_guard;
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+pub(super) use syscalls::{cachestat, mincore};
+
+use super::Mapping;
+use super::arena::{Arena, SlotId};
+use crate::OpenFile;
+
+/// hugetlbfs, from `include/uapi/linux/magic.h`.
+const HUGETLBFS_MAGIC: u64 = 0x958458f6;
+
+/// Reserves `bytes` of addresses, nothing behind them, and returns the first.
+pub(super) fn reserve(bytes: usize) -> Result<usize, Errno> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: without MAP_FIXED the kernel picks addresses that nobody uses.
+    let base =
+        unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::empty(), flags) }?;
+    Ok(base.addr())
+}
+
+/// Whether the guard can replace a single page of this file's mapping.
+pub(super) fn has_ordinary_pages(file: &OpenFile) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|fs| fs.f_type as u64 != HUGETLBFS_MAGIC)
+}
+
+/// Maps the first `len` bytes of `file` at `address`, which is a free slot's.
+pub(super) fn map_file(address: usize, len: usize, file: &OpenFile) -> Result<(), Errno> {
+    let address = ptr::with_exposed_provenance_mut(address);
+    let flags = MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE;
+    // SAFETY: MAP_FIXED replaces [address, address + len). That lies in one slot, since
+    // `Arena::take` handed out a slot of at least `len` bytes, and the slot is free: nothing but
+    // the PROT_NONE reservation is there and no reference into it exists.
+    unsafe { rustix::mm::mmap(address, len, ProtFlags::READ, flags, file.as_fd(), 0) }?;
+    Ok(())
+}
+
+/// Replaces a mapping by the reservation again.
+pub(super) fn restore_reservation(address: usize, len: usize) -> Result<(), Errno> {
+    let address = ptr::with_exposed_provenance_mut(address);
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+    // SAFETY: called only by `Mapping::drop`, for the range that mapping owns. Every slice into
+    // it is borrowed from a `LentBytes`, which holds an Arc of the mapping, so none is left.
+    unsafe { rustix::mm::mmap_anonymous(address, len, ProtFlags::empty(), flags) }?;
+    Ok(())
+}
+
+/// A slice of a mapping.
+pub(super) fn bytes(mapping: &Mapping, offset: usize, len: usize) -> &[u8] {
+    assert!(
+        offset
+            .checked_add(len)
+            .is_some_and(|end| end <= mapping.len())
+    );
+    let start = ptr::with_exposed_provenance(mapping.address() + offset);
+    // SAFETY: the assertion keeps it inside the mapped range, which stays mapped readable until
+    // `Mapping::drop`, and the borrow of `mapping` outlives the slice. A page the file has lost
+    // is replaced by zeros (guard.rs) instead of faulting. That another process may write to the
+    // file is the caveat of every file mapping, stated in the module's documentation.
+    unsafe { std::slice::from_raw_parts(start, len) }
+}
+
+/// The mapping that owns `bytes`, which begin in `slot`.
+pub(super) fn mapping_of<'a>(arena: &Arena, slot: SlotId, bytes: &'a [u8]) -> Option<&'a Mapping> {
+    assert!(!bytes.is_empty());
+    let mapping = arena.mapping(slot).load(Ordering::Acquire);
+    // SAFETY: `bytes` is not empty and begins in the slot, where the only readable memory is its
+    // mapping: so it was made by `bytes` above from a `LentBytes` that holds an Arc of this
+    // mapping and outlives 'a. The pointer was published by `Mapping::new` and is cleared by
+    // `Mapping::drop`, which cannot have begun.
+    unsafe { mapping.as_ref() }
+}

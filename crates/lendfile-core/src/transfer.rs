@@ -1,0 +1,404 @@
+//! What happened: counters that the stream writes and the body's maker reads.
+//!
+//! A stream cannot see which body its bytes came from, only which part of which file they are.
+//! The [`Ledger`] of a connection joins the two: bodies begin transfers in it, the stream records
+//! what it sent, and a transfer ends when the last byte lent for it has been dropped.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use std::{fmt, mem};
+
+use crate::lent::{self, Mapping};
+use crate::{FileRegion, Method, OpenFile, Sent};
+
+/// The report of one transfer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Transfer {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Bytes promised.
+    pub len: u64,
+    /// System calls that sent file bytes, those without progress included.
+    pub syscalls: u64,
+    /// Time from the body's making until the last of its bytes was let go.
+    pub duration: Duration,
+    bytes: [u64; Method::COUNT],
+}
+
+/// How a transfer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The connection let go of the bytes before all were sent.
+    Aborted,
+    /// All bytes were accepted by the socket's buffer (not: received by the peer). For owned
+    /// chunks: all were handed to the HTTP library.
+    Complete,
+    /// The body was taken to its end, but no stream that the body knows of sent its bytes:
+    /// middleware read them (compression, TLS, a wrapper that copies), which loses zero-copy, or
+    /// they were lent without a handle of the connection.
+    Unobserved,
+}
+
+impl Outcome {
+    /// The name used in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aborted => "aborted",
+            Self::Complete => "complete",
+            Self::Unobserved => "unobserved",
+        }
+    }
+}
+
+impl Transfer {
+    /// Bytes that went by `method`.
+    pub fn bytes_by(&self, method: Method) -> u64 {
+        self.bytes[method.index()]
+    }
+
+    /// Bytes sent, whichever way.
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes.iter().sum()
+    }
+
+    /// The method that carried most of it; `None` if nothing was sent.
+    pub fn method(&self) -> Option<Method> {
+        Method::ALL
+            .into_iter()
+            .filter(|method| self.bytes_by(*method) > 0)
+            .max_by_key(|method| self.bytes_by(*method))
+    }
+}
+
+/// What a callback gets.
+type OnEnd = Box<dyn FnOnce(Transfer) + Send>;
+
+/// The books of one connection.
+#[derive(Default)]
+pub struct Ledger {
+    sent: Counters,
+    plain_bytes: AtomicU64,
+    waits: AtomicU64,
+    open: Mutex<Vec<Weak<Running>>>,
+    /// The count of [`lent::poisonings`] up to which `poisoned` is known.
+    checked: AtomicU64,
+    poisoned: AtomicBool,
+}
+
+impl Ledger {
+    /// An empty one.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Begins the transfer of `region`, lent by `mapping`, on this connection.
+    pub fn begin(self: &Arc<Self>, region: &FileRegion, mapping: &Arc<Mapping>) -> TransferToken {
+        let mut running = Running::new(region.len());
+        running.next = AtomicU64::new(region.offset());
+        running.lent = Some((mapping.clone(), self.clone()));
+        let running = Arc::new(running);
+        let mut open = lock(&self.open);
+        open.retain(|running| running.strong_count() > 0);
+        open.push(Arc::downgrade(&running));
+        TransferToken(running)
+    }
+
+    /// Whether bytes lent to this connection were read and found missing: zeros may have taken
+    /// their place in whatever is written next, so nothing more may be sent. Stays true. An
+    /// atomic load as long as no such thing has happened in the process.
+    pub fn is_poisoned(&self) -> bool {
+        let poisonings = lent::poisonings();
+        if self.checked.load(Ordering::Acquire) != poisonings {
+            let found = lock(&self.open)
+                .iter()
+                .filter_map(Weak::upgrade)
+                .any(|running| running.is_poisoned());
+            self.poisoned.fetch_or(found, Ordering::AcqRel);
+            self.checked.store(poisonings, Ordering::Release);
+        }
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// File bytes sent on this connection by `method`.
+    pub fn bytes_by(&self, method: Method) -> u64 {
+        self.sent.bytes[method.index()].load(Ordering::Relaxed)
+    }
+
+    /// Bytes sent on this connection that were not lent: heads, framing, owned chunks.
+    pub fn plain_bytes(&self) -> u64 {
+        self.plain_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How often this connection had to wait for the socket.
+    pub fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn record_plain(&self, bytes: usize) {
+        self.plain_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn record_wait(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Books `sent`, which began at `offset` of `file`. Two responses that are at the same place
+    /// of the same file (HTTP/2) cannot be told apart; either gets it, and both end with the
+    /// right sum.
+    pub(crate) fn record(&self, file: &Arc<OpenFile>, mut offset: u64, sent: Sent) {
+        self.sent.add(sent.method, sent.bytes as u64, sent.syscalls);
+        let mut left = sent.bytes as u64;
+        let mut syscalls = sent.syscalls;
+        let open = lock(&self.open);
+        // One run of bytes may have been lent by several bodies, one behind the other.
+        for running in open.iter().filter_map(Weak::upgrade) {
+            let next = running.next.load(Ordering::Relaxed);
+            let is_its = running
+                .lent
+                .as_ref()
+                .is_some_and(|(mapping, _)| Arc::ptr_eq(mapping.file(), file));
+            if left == 0 || !is_its || next != offset {
+                continue;
+            }
+            let its = left.min(running.len - running.counters.total());
+            running.next.store(next + its, Ordering::Relaxed);
+            running
+                .counters
+                .add(sent.method, its, mem::take(&mut syscalls));
+            offset += its;
+            left -= its;
+        }
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger")
+            .field("sent", &self.sent)
+            .field("plain_bytes", &self.plain_bytes())
+            .field("waits", &self.waits())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A transfer under way. It ends, and is reported, when the last clone is dropped: the body holds
+/// one, and so does every byte lent for it.
+#[derive(Clone)]
+pub struct TransferToken(Arc<Running>);
+
+struct Running {
+    len: u64,
+    started: Instant,
+    counters: Counters,
+    /// Where in the file the next byte of it is.
+    next: AtomicU64,
+    /// Where its bytes come from, and who is to know when they were found missing.
+    lent: Option<(Arc<Mapping>, Arc<Ledger>)>,
+    taken_to_end: AtomicBool,
+    on_end: Mutex<Option<OnEnd>>,
+}
+
+impl Running {
+    fn new(len: u64) -> Self {
+        Self {
+            len,
+            started: Instant::now(),
+            counters: Counters::default(),
+            next: AtomicU64::new(0),
+            lent: None,
+            taken_to_end: AtomicBool::new(false),
+            on_end: Mutex::new(None),
+        }
+    }
+
+    fn is_poisoned(&self) -> bool {
+        self.lent
+            .as_ref()
+            .is_some_and(|(mapping, _)| mapping.is_poisoned())
+    }
+}
+
+impl TransferToken {
+    /// Begins a transfer of `len` bytes that no stream will recognise: whoever sends it records
+    /// it by [`TransferToken::record`].
+    pub fn begin(len: u64) -> Self {
+        Self(Arc::new(Running::new(len)))
+    }
+
+    /// Books bytes that went `method`'s way.
+    pub fn record(&self, method: Method, bytes: u64, syscalls: u32) {
+        self.0.counters.add(method, bytes, syscalls);
+    }
+
+    /// Notes that everything was taken out of the body.
+    pub fn taken_to_end(&self) {
+        self.0.taken_to_end.store(true, Ordering::Relaxed);
+    }
+
+    /// Calls `callback` with the report when the transfer ends; a second one replaces the first.
+    /// It runs wherever the last byte is dropped, usually in the connection's task: it must not
+    /// block.
+    pub fn on_end(&self, callback: impl FnOnce(Transfer) + Send + 'static) {
+        *lock(&self.0.on_end) = Some(Box::new(callback));
+    }
+
+    /// Bytes sent so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.0.counters.total()
+    }
+}
+
+impl fmt::Debug for TransferToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransferToken")
+            .field("len", &self.0.len)
+            .field("sent", &self.0.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((mapping, ledger)) = &self.lent
+            && mapping.is_poisoned()
+        {
+            ledger.poisoned.store(true, Ordering::Release);
+        }
+        let sent = self.counters.total();
+        let outcome = if sent == self.len {
+            Outcome::Complete
+        } else if sent == 0 && self.taken_to_end.load(Ordering::Relaxed) {
+            Outcome::Unobserved
+        } else {
+            Outcome::Aborted
+        };
+        let transfer = Transfer {
+            outcome,
+            len: self.len,
+            syscalls: u64::from(self.counters.syscalls.load(Ordering::Relaxed)),
+            duration: self.started.elapsed(),
+            bytes: std::array::from_fn(|i| self.counters.bytes[i].load(Ordering::Relaxed)),
+        };
+        tracing::debug!(
+            outcome = outcome.name(),
+            method = transfer.method().map_or("none", Method::name),
+            bytes = sent,
+            len = transfer.len,
+            syscalls = transfer.syscalls,
+            micros = transfer.duration.as_micros(),
+            "transfer ended",
+        );
+        if let Some(callback) = lock(&self.on_end).take() {
+            callback(transfer);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    bytes: [AtomicU64; Method::COUNT],
+    syscalls: AtomicU32,
+}
+
+impl Counters {
+    fn add(&self, method: Method, bytes: u64, syscalls: u32) {
+        self.bytes[method.index()].fetch_add(bytes, Ordering::Relaxed);
+        self.syscalls.fetch_add(syscalls, Ordering::Relaxed);
+    }
+
+    fn total(&self) -> u64 {
+        self.bytes.iter().map(|n| n.load(Ordering::Relaxed)).sum()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(len: u64) -> Arc<OpenFile> {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(len).unwrap();
+        OpenFile::new(file).unwrap()
+    }
+
+    fn sent(bytes: usize) -> Sent {
+        Sent {
+            bytes,
+            method: Method::Sendfile,
+            syscalls: 1,
+        }
+    }
+
+    fn begin(ledger: &Arc<Ledger>, region: &FileRegion) -> TransferToken {
+        ledger.begin(region, &region.map().unwrap())
+    }
+
+    fn report(token: TransferToken) -> Transfer {
+        let slot = Arc::new(Mutex::new(None));
+        let into = slot.clone();
+        token.on_end(move |transfer| *lock(&into) = Some(transfer));
+        drop(token);
+        lock(&slot).take().unwrap()
+    }
+
+    #[test]
+    fn a_transfer_is_complete_only_if_all_of_it_was_sent() {
+        let ledger = Ledger::new();
+        let file = file(100);
+        let whole = FileRegion::whole(file.clone());
+        let complete = begin(&ledger, &whole);
+        ledger.record(&file, 0, sent(60));
+        ledger.record(&file, 60, sent(40));
+        let aborted = begin(&ledger, &whole);
+        ledger.record(&file, 0, sent(99));
+        let complete = report(complete);
+        assert_eq!(complete.outcome, Outcome::Complete);
+        assert_eq!(complete.bytes_by(Method::Sendfile), 100);
+        assert_eq!(complete.syscalls, 2);
+        let aborted = report(aborted);
+        assert_eq!(aborted.outcome, Outcome::Aborted);
+        assert_eq!(aborted.bytes_sent(), 99);
+    }
+
+    #[test]
+    fn bytes_are_booked_to_the_transfer_that_lent_them() {
+        let ledger = Ledger::new();
+        let (a, b) = (file(10), file(10));
+        let first = begin(&ledger, &FileRegion::whole(a.clone()));
+        let second = begin(&ledger, &FileRegion::whole(b.clone()));
+        let tail = begin(&ledger, &FileRegion::new(a.clone(), 5, 5).unwrap());
+        ledger.record(&b, 0, sent(7));
+        ledger.record(&a, 5, sent(5));
+        assert_eq!(
+            [&first, &second, &tail].map(TransferToken::bytes_sent),
+            [0, 7, 5]
+        );
+        assert_eq!(ledger.bytes_by(Method::Sendfile), 12);
+    }
+
+    #[test]
+    fn a_run_across_two_adjacent_bodies_is_split_between_them() {
+        let ledger = Ledger::new();
+        let file = file(10);
+        let first = begin(&ledger, &FileRegion::new(file.clone(), 0, 4).unwrap());
+        let second = begin(&ledger, &FileRegion::new(file.clone(), 4, 6).unwrap());
+        ledger.record(&file, 0, sent(10));
+        assert_eq!((first.bytes_sent(), second.bytes_sent()), (4, 6));
+    }
+
+    #[test]
+    fn taken_to_the_end_without_a_byte_sent_is_unobserved() {
+        let token = begin(&Ledger::new(), &FileRegion::whole(file(10)));
+        token.taken_to_end();
+        let transfer = report(token);
+        assert_eq!(transfer.outcome, Outcome::Unobserved);
+        assert_eq!(transfer.method(), None);
+    }
+}

@@ -1,0 +1,80 @@
+//! The seam: what a backend must be able to do.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use tokio::io::ReadBuf;
+
+use crate::{Capabilities, FileRegion, Method};
+
+/// A connected socket that can send bytes from memory and regions of files.
+///
+/// Poll-based, so that it fits under hyper's I/O traits as well as under plain futures. Only one
+/// task may poll the sending half at a time.
+pub trait Transport {
+    /// Reads what has arrived; fills nothing at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Those of `recv(2)`.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
+
+    /// Sends from memory. Resolves when the socket's buffer has accepted at least one byte (or
+    /// all slices are empty), with their number.
+    ///
+    /// With [`Continuation::More`] the last segment may be held back until the next send.
+    ///
+    /// # Errors
+    ///
+    /// Those of `sendmsg(2)`; nothing of this call was sent then.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        plain: &[IoSlice<'_>],
+        continuation: Continuation,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Sends from a file. Resolves when the socket's buffer has accepted at least one byte; a
+    /// short count is normal. `region` is not empty.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::FileChanged`](crate::ErrorKind::FileChanged) when the file has ended before
+    /// the region did, else the system's error. Nothing of this call was sent then.
+    fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        region: &FileRegion,
+        continuation: Continuation,
+    ) -> Poll<io::Result<Sent>>;
+
+    /// Closes the sending half.
+    ///
+    /// # Errors
+    ///
+    /// Those of `shutdown(2)`.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// What this transport can do.
+    fn capabilities(&self) -> &Capabilities;
+}
+
+/// Whether more bytes follow at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continuation {
+    /// Nothing follows: what is held back must go out.
+    End,
+    /// More follows in the same call: the last segment need not be pushed yet.
+    More,
+}
+
+/// What one [`Transport::poll_send_file`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes accepted by the socket's buffer; more than 0.
+    pub bytes: usize,
+    /// The way they went; never `Auto`.
+    pub method: Method,
+    /// System calls it took, those without progress included.
+    pub syscalls: u32,
+}

@@ -1,0 +1,100 @@
+//! Accepting connections, whatever goes wrong with one of them.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lendfile_epoll::Socket;
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, unix};
+
+/// First and longest pause after the process has run out of descriptors or memory.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for tokio::net::TcpListener {}
+    impl Sealed for tokio::net::UnixListener {}
+}
+
+/// A listening socket of tokio's. Sealed: `TcpListener` and `UnixListener` are all there are.
+pub trait Accept: Send + Sync + sealed::Sealed + 'static {
+    /// What it accepts.
+    type Socket: Socket + Send + 'static;
+    /// A peer's address.
+    type Addr: Send + std::fmt::Debug + Clone + Sync + 'static;
+
+    /// Accepts one connection and makes its socket ready: `TCP_NODELAY` is on, since a response
+    /// whose end waits for an acknowledgement waits 40 ms for a delayed one.
+    ///
+    /// # Errors
+    ///
+    /// Those of `accept(2)`.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call has accepted nothing.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Socket, Self::Addr)>> + Send;
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    ///
+    /// Those of `getsockname(2)`.
+    fn local_addr(&self) -> io::Result<Self::Addr>;
+}
+
+impl Accept for TcpListener {
+    type Socket = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (socket, addr) = Self::accept(self).await?;
+        socket.set_nodelay(true)?;
+        Ok((socket, addr))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Self::local_addr(self)
+    }
+}
+
+impl Accept for UnixListener {
+    type Socket = UnixStream;
+    type Addr = std::sync::Arc<unix::SocketAddr>;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Self::Addr)> {
+        let (socket, addr) = Self::accept(self).await?;
+        Ok((socket, addr.into()))
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Self::local_addr(self).map(Into::into)
+    }
+}
+
+/// The next connection. Never fails: a connection that died before it was accepted is passed
+/// over, and when descriptors or memory have run out it pauses, ever longer, instead of spinning.
+pub(crate) async fn next<L: Accept>(listener: &L) -> (L::Socket, L::Addr) {
+    let mut pause = PAUSES.0;
+    loop {
+        let error = match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => error,
+        };
+        let starved = matches!(
+            Errno::from_io_error(&error),
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+        );
+        if starved {
+            tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept; pausing");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        } else {
+            tracing::debug!(%error, "a connection was lost before it was accepted");
+            // Errors that never end would otherwise keep the thread to themselves.
+            tokio::task::yield_now().await;
+        }
+    }
+}

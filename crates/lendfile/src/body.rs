@@ -1,0 +1,278 @@
+//! A file as the body of a response.
+
+mod owned;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::{fmt, io, mem};
+
+use bytes::Bytes;
+use http::Extensions;
+use http_body::{Body, Frame, SizeHint};
+use lendfile_core::lent::Mapping;
+use lendfile_core::{Error, ErrorKind, FileRegion, Method, Transfer, TransferToken};
+
+use self::owned::Owned;
+use crate::Connection;
+
+/// Files up to this many bytes are read and sent with their head in one call, unless a method was
+/// asked for by name: below it the fixed cost of a second system call is more than the copy
+/// (64 KiB hot: 11.0 Gbit/s per core by pread + writev, 7.95 by sendfile; talon's measurement).
+const SMALL_BYTES: u64 = 32 << 10;
+
+/// A lent body on a stream that may not be ours keeps its last page back and reads it itself.
+const PAGE_BYTES: u64 = 4096;
+
+/// Who decides whether a body's bytes are lent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lending {
+    /// Lend where the connection advertises it by a [`Connection`] in the request's extensions,
+    /// else stream owned chunks.
+    #[default]
+    Advertised,
+    /// Always lend. For servers whose every connection is a [`LendStream`](crate::LendStream) but
+    /// which give the service no handle. **On any other stream the file is read through its
+    /// mapping, which waits for the disk inside the server's thread**, and the last page of each
+    /// body is read and sent apart.
+    Always,
+    /// Never lend.
+    Never,
+}
+
+/// The body of a response: a part of a file, or bytes in memory.
+///
+/// Its frames are [`Bytes`], so it works in any service and under any middleware; its size hint
+/// is exact. On a connection that [advertises](Connection) it, the whole region is one frame of
+/// *lent* bytes, which the connection's stream sends from the file without reading them. Whoever
+/// reads them instead gets the file's content. Elsewhere the file is read, without blocking the
+/// thread, in owned chunks.
+///
+/// # Errors
+///
+/// A file that has become shorter since it was opened ends in an error of kind
+/// [`FileChanged`](ErrorKind::FileChanged), which makes the HTTP library abort the response.
+///
+/// # Examples
+///
+/// ```
+/// # use http::{Request, Response};
+/// # use lendfile::{FileBody, FileRegion, OpenFile};
+/// fn handler<B>(request: &Request<B>) -> std::io::Result<Response<FileBody>> {
+///     let file = OpenFile::open("Cargo.toml")?;
+///     let region = FileRegion::whole(file);
+///     Ok(Response::new(FileBody::for_request(region, request.extensions())))
+/// }
+/// # let response = handler(&Request::new(())).unwrap();
+/// # use http_body::Body;
+/// # assert!(response.body().size_hint().exact().unwrap() > 0);
+/// ```
+pub struct FileBody {
+    state: State,
+    token: Option<TransferToken>,
+}
+
+enum State {
+    Done,
+    /// The lent frame has been handed out; the mapping tells whether it was read and found missing.
+    Handed(Arc<Mapping>),
+    /// To be lent to a connection that checks for missing pages before it sends on.
+    Lent(Arc<Mapping>, FileRegion),
+    /// To be lent to who knows whom.
+    LentBlindly(Arc<Mapping>, FileRegion),
+    Memory(Bytes),
+    Owned(Owned),
+    /// The last page of a body lent blindly.
+    Tail(Arc<Mapping>, Owned),
+}
+
+impl FileBody {
+    /// A body without bytes.
+    pub fn empty() -> Self {
+        Self::memory(Bytes::new())
+    }
+
+    /// A body from memory.
+    pub fn memory(bytes: impl Into<Bytes>) -> Self {
+        Self {
+            state: State::Memory(bytes.into()),
+            token: None,
+        }
+    }
+
+    /// Lends on a connection that advertises it, else streams owned chunks. `extensions` are the
+    /// request's.
+    pub fn for_request(region: FileRegion, extensions: &Extensions) -> Self {
+        Self::new(region, Lending::Advertised, extensions)
+    }
+
+    /// A body of `region`, lent or not as `lending` says. `extensions` are the request's.
+    pub fn new(region: FileRegion, lending: Lending, extensions: &Extensions) -> Self {
+        if region.is_empty() {
+            return Self::empty();
+        }
+        let connection = Connection::find(extensions);
+        let method = connection.map_or(Method::Auto, Connection::method);
+        let small = method == Method::Auto && region.len() <= SMALL_BYTES;
+        let lends = match lending {
+            Lending::Advertised => connection.is_some(),
+            Lending::Always => true,
+            Lending::Never => false,
+        };
+        if !lends || small || method == Method::Copy {
+            return Self::owned(region);
+        }
+        match region.map() {
+            Ok(mapping) => Self::lent(region, mapping, connection),
+            Err(reason) => {
+                tracing::debug!(%reason, "not lent: sent as owned chunks");
+                Self::owned(region)
+            }
+        }
+    }
+
+    fn owned(region: FileRegion) -> Self {
+        let token = TransferToken::begin(region.len());
+        Self {
+            state: State::Owned(Owned::new(region)),
+            token: Some(token),
+        }
+    }
+
+    fn lent(region: FileRegion, mapping: Arc<Mapping>, connection: Option<&Connection>) -> Self {
+        let token = match connection {
+            Some(connection) => connection.ledger().begin(&region, &mapping),
+            None => TransferToken::begin(region.len()),
+        };
+        Self {
+            state: match connection {
+                Some(_) => State::Lent(mapping, region),
+                None => State::LentBlindly(mapping, region),
+            },
+            token: Some(token),
+        }
+    }
+
+    /// Calls `callback` with the report when the transfer ends: after the last byte was accepted
+    /// by the socket, or when the connection let go of them. For owned chunks: when the body is
+    /// dropped. It runs in the connection's task and must not block. A body from memory has no
+    /// report.
+    #[must_use]
+    pub fn on_end(self, callback: impl FnOnce(Transfer) + Send + 'static) -> Self {
+        if let Some(token) = &self.token {
+            token.on_end(callback);
+        }
+        self
+    }
+}
+
+impl State {
+    /// Bytes not yet handed out.
+    fn len(&self) -> u64 {
+        match self {
+            Self::Done | Self::Handed(_) => 0,
+            Self::Lent(_, region) | Self::LentBlindly(_, region) => region.len(),
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::Owned(owned) | Self::Tail(_, owned) => owned.len(),
+        }
+    }
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let FileBody { state, token } = &mut *self;
+        let bytes = match mem::replace(state, State::Done) {
+            State::Done => {
+                if let Some(token) = token {
+                    token.taken_to_end();
+                }
+                return Poll::Ready(None);
+            }
+            State::Handed(mapping) => {
+                check(&mapping)?;
+                return self.poll_frame(cx);
+            }
+            State::Lent(mapping, region) => {
+                let bytes = mapping.lend(&region, token.clone());
+                *state = State::Handed(mapping);
+                bytes
+            }
+            State::LentBlindly(mapping, mut region) => {
+                // Nothing tells when these bytes are read, so the last page follows only after a
+                // look at whether any was missing, and from memory of its own.
+                let tail_offset = (region.offset() + region.len() - 1) / PAGE_BYTES * PAGE_BYTES;
+                let first = region.split_to(tail_offset.saturating_sub(region.offset()));
+                let bytes = mapping.lend(&first, token.clone());
+                *state = State::Tail(mapping, Owned::new(region));
+                if bytes.is_empty() {
+                    return self.poll_frame(cx);
+                }
+                bytes
+            }
+            State::Tail(mapping, mut tail) => {
+                check(&mapping)?;
+                let chunk = tail.poll_chunk(cx)?;
+                if chunk.is_pending() || tail.len() > 0 {
+                    *state = State::Tail(mapping, tail);
+                } else {
+                    *state = State::Handed(mapping);
+                }
+                let chunk = ready!(chunk);
+                if let Some(token) = token
+                    && matches!(state, State::Handed(_))
+                {
+                    token.taken_to_end();
+                }
+                chunk
+            }
+            State::Memory(bytes) if bytes.is_empty() => return Poll::Ready(None),
+            State::Memory(bytes) => bytes,
+            State::Owned(mut owned) => {
+                let chunk = owned.poll_chunk(cx)?;
+                if chunk.is_pending() || owned.len() > 0 {
+                    *state = State::Owned(owned);
+                }
+                let chunk = ready!(chunk);
+                // Booked when handed to the HTTP library: nobody recognises owned bytes later.
+                if let Some(token) = token {
+                    token.record(Method::Copy, chunk.len() as u64, 1);
+                }
+                chunk
+            }
+        };
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.state.len() == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.state.len())
+    }
+}
+
+/// An error if whoever read the lent bytes was given zeros for a missing page.
+fn check(mapping: &Mapping) -> io::Result<()> {
+    if mapping.is_poisoned() {
+        let message = "file ended early: lent bytes were read after their pages were gone";
+        return Err(Error::new(ErrorKind::FileChanged, message).into());
+    }
+    Ok(())
+}
+
+impl fmt::Debug for FileBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileBody")
+            .field("len", &self.state.len())
+            .field("transfer", &self.token)
+            .finish_non_exhaustive()
+    }
+}

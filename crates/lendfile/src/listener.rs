@@ -1,0 +1,114 @@
+//! A listener whose connections are [`LendStream`]s, for `axum::serve`.
+
+use std::io;
+
+use lendfile_core::{Error, LendStream, Method};
+use lendfile_epoll::EpollTransport;
+
+use crate::{Accept, Connection, accept};
+
+/// Wraps a listener so that what it accepts can send lent bytes.
+///
+/// `axum::serve` gives the service no handle of the connection. Make the service with
+/// `into_make_service_with_connect_info::<lendfile::Connection>()`: without it **nothing is lent**
+/// and files are sent as owned chunks (correct, but copied), unless the file service or body is
+/// switched to [`Lending::Always`](crate::Lending::Always).
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn run() -> std::io::Result<()> {
+/// use lendfile::{Connection, Listener, ServeDir};
+///
+/// let listener = Listener::new(tokio::net::TcpListener::bind("127.0.0.1:8080").await?);
+/// let app = axum::Router::new().fallback_service(ServeDir::new("public")?);
+/// axum::serve(listener, app.into_make_service_with_connect_info::<Connection>()).await
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Listener<L> {
+    inner: L,
+    method: Method,
+}
+
+impl<L: Accept> Listener<L> {
+    /// Wraps a listener; the method is chosen per file.
+    pub fn new(inner: L) -> Self {
+        Self {
+            inner,
+            method: Method::Auto,
+        }
+    }
+
+    /// Asks for a method by name.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the backend does not have it.
+    pub fn with_method(mut self, method: Method) -> Result<Self, Error> {
+        lendfile_core::capabilities::choose(
+            method,
+            EpollTransport::<L::Socket>::backend_capabilities(),
+            lendfile_core::MethodSet::EMPTY,
+        )?;
+        self.method = method;
+        Ok(self)
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    ///
+    /// Those of `getsockname(2)`.
+    pub fn local_addr(&self) -> io::Result<L::Addr> {
+        self.inner.local_addr()
+    }
+
+    /// Accepts the next connection. Never fails: see [`serve`](crate::serve()).
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call has accepted nothing.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "cannot happen: with_method has checked the method"
+    )]
+    pub async fn accept(&self) -> (LendStream<EpollTransport<L::Socket>>, Connection, L::Addr) {
+        let (socket, addr) = accept::next(&self.inner).await;
+        let transport = EpollTransport::new(socket)
+            .with_method(self.method)
+            .expect("checked by Listener::with_method");
+        let stream = LendStream::new(transport);
+        let connection = Connection::of(&stream).with_method(self.method);
+        (stream, connection, addr)
+    }
+}
+
+#[cfg(feature = "axum")]
+mod axum_serve {
+    use axum::extract::connect_info::Connected;
+    use axum::serve::IncomingStream;
+
+    use super::*;
+
+    impl<L: Accept + Unpin> axum::serve::Listener for Listener<L> {
+        type Io = LendStream<EpollTransport<L::Socket>>;
+        type Addr = L::Addr;
+
+        async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+            let (stream, _, addr) = Self::accept(self).await;
+            (stream, addr)
+        }
+
+        fn local_addr(&self) -> io::Result<L::Addr> {
+            Self::local_addr(self)
+        }
+    }
+
+    impl<L: Accept + Unpin> Connected<IncomingStream<'_, Listener<L>>> for Connection {
+        fn connect_info(stream: IncomingStream<'_, Listener<L>>) -> Self {
+            let stream = stream.io();
+            Self::of(stream).with_method(stream.transport().method())
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Byte ranges (RFC 9110 §14): the syntax is the library's, what it means for a file is decided
+//! here.
+
+use http::HeaderValue;
+use http_range_header::{
+    EndPosition, StartPosition, SyntacticallyCorrectRange, parse_range_header,
+};
+
+/// What a `Range` header asks of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// 206: this part.
+    Part {
+        /// Bytes from the file's start.
+        offset: u64,
+        /// Bytes; more than 0.
+        len: u64,
+    },
+    /// 416
+    Unsatisfiable,
+    /// 200: the header is ignored.
+    Whole,
+}
+
+/// Decides for a file of `len` bytes.
+pub(super) fn wanted(header: &HeaderValue, len: u64) -> Wanted {
+    // An empty file has no range to offer, and 416 would tell nobody anything.
+    if len == 0 {
+        return Wanted::Whole;
+    }
+    let Ok(text) = header.to_str() else {
+        return Wanted::Unsatisfiable;
+    };
+    // Units are case-insensitive (§14.1); others than bytes are to be ignored.
+    let Some((unit, set)) = text.split_once('=') else {
+        return Wanted::Whole;
+    };
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return Wanted::Whole;
+    }
+    let Ok(parsed) = parse_range_header(&format!("bytes={}", set.trim())) else {
+        return Wanted::Unsatisfiable;
+    };
+    let mut satisfiable = parsed.ranges.iter().filter_map(|range| part(range, len));
+    match (satisfiable.next(), satisfiable.next()) {
+        (Some((offset, len)), None) => Wanted::Part { offset, len },
+        (Some(_), Some(_)) => Wanted::Whole,
+        (None, _) => Wanted::Unsatisfiable,
+    }
+}
+
+/// The part of a file of `len` bytes that a range is, if there is one.
+fn part(range: &SyntacticallyCorrectRange, len: u64) -> Option<(u64, u64)> {
+    let start = match range.start {
+        StartPosition::Index(first) => first,
+        StartPosition::FromLast(suffix) => len.saturating_sub(suffix),
+    };
+    let last = match range.end {
+        EndPosition::Index(last) => last.min(len - 1),
+        EndPosition::LastByte => len - 1,
+    };
+    (start <= last).then(|| (start, last - start + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_ten(header: &str) -> Wanted {
+        wanted(&header.parse().unwrap(), 10)
+    }
+
+    #[test]
+    fn one_range_is_a_part() {
+        for (header, offset, len) in [
+            ("bytes=0-0", 0, 1),
+            ("bytes=0-", 0, 10),
+            ("bytes=9-", 9, 1),
+            ("bytes=2-5", 2, 4),
+            ("bytes=5-99", 5, 5),
+            ("bytes=-3", 7, 3),
+            ("bytes=-99", 0, 10),
+            ("bytes=0-18446744073709551615", 0, 10),
+            ("Bytes=1-1", 1, 1),
+            ("bytes= 1-1", 1, 1),
+            ("bytes=50-60, 1-2", 1, 2),
+        ] {
+            assert_eq!(of_ten(header), Wanted::Part { offset, len }, "{header}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_satisfied_is_416() {
+        for header in [
+            "bytes=10-",
+            "bytes=-0",
+            "bytes=5-2",
+            "bytes=abc",
+            "bytes=",
+            "bytes=1",
+            "bytes=18446744073709551616-",
+            "bytes=99-, 100-",
+        ] {
+            assert_eq!(of_ten(header), Wanted::Unsatisfiable, "{header}");
+        }
+    }
+
+    #[test]
+    fn other_units_several_ranges_and_empty_files_are_whole() {
+        for header in ["lines=1-2", "bytes", "none", "bytes=0-1,3-4"] {
+            assert_eq!(of_ten(header), Wanted::Whole, "{header}");
+        }
+        assert_eq!(wanted(&"bytes=0-0".parse().unwrap(), 0), Wanted::Whole);
+    }
+
+    #[test]
+    fn for_any_range_the_part_is_the_naive_slice() {
+        let bytes: Vec<u8> = (0..10).collect();
+        for first in 0..12_usize {
+            for last in 0..12_usize {
+                let naive = bytes.get(first..=last.min(9)).unwrap_or_default();
+                match of_ten(&format!("bytes={first}-{last}")) {
+                    Wanted::Part { offset, len } => {
+                        let [from, len] = [offset, len].map(|n| usize::try_from(n).unwrap());
+                        assert_eq!(&bytes[from..from + len], naive, "{first}-{last}");
+                    }
+                    other => {
+                        assert_eq!(other, Wanted::Unsatisfiable);
+                        assert!(naive.is_empty() || last < first, "{first}-{last}");
+                    }
+                }
+            }
+        }
+    }
+}

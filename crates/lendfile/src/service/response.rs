@@ -1,0 +1,175 @@
+//! The answer to a request for one file: conditions, ranges, head and body.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use headers::{AcceptRanges, ContentLength, ContentRange, HeaderMapExt};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RANGE};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use lendfile_core::{FileRegion, OpenFile};
+
+use super::conditional::{self, Verdict};
+use super::range::{self, Wanted};
+use super::validators::Validators;
+use crate::{FileBody, Lending};
+
+/// Makes the response to a request from an open file: entity tag, date, length and type, the
+/// request's preconditions and its range.
+///
+/// For handlers that decide themselves which file is sent; [`ServeDir`](crate::ServeDir) uses it.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response};
+/// use lendfile::{FileBody, FileResponse, OpenFile};
+///
+/// fn download<B>(request: &Request<B>) -> std::io::Result<Response<FileBody>> {
+///     Ok(FileResponse::new(OpenFile::open("Cargo.toml")?)
+///         .content_type("application/toml".parse().unwrap())
+///         .respond(request))
+/// }
+/// # let mut request = Request::new(());
+/// # request.headers_mut().insert("range", "bytes=0-3".parse().unwrap());
+/// # assert_eq!(download(&request).unwrap().status(), 206);
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileResponse {
+    file: Arc<OpenFile>,
+    headers: HeaderMap,
+    lending: Lending,
+}
+
+impl FileResponse {
+    /// A response of all of `file`, as `application/octet-stream`.
+    pub fn new(file: Arc<OpenFile>) -> Self {
+        let mut headers = HeaderMap::new();
+        let unknown = HeaderValue::from_static("application/octet-stream");
+        headers.insert(CONTENT_TYPE, unknown);
+        Self {
+            file,
+            headers,
+            lending: Lending::Advertised,
+        }
+    }
+
+    /// Sets the content type.
+    #[must_use]
+    pub fn content_type(self, content_type: HeaderValue) -> Self {
+        self.header(CONTENT_TYPE, content_type)
+    }
+
+    /// Sets the content type by a file name's extension; UTF-8 is assumed for text.
+    #[must_use]
+    pub fn content_type_of(self, name: impl AsRef<Path>) -> Self {
+        self.content_type(content_type(name.as_ref()))
+    }
+
+    /// Adds a header, to 200, 206 and 304 alike; replaces one of the same name.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Whether the body is lent. Default: where the connection advertises it.
+    #[must_use]
+    pub fn lending(mut self, lending: Lending) -> Self {
+        self.lending = lending;
+        self
+    }
+
+    /// The response to `request`, which is a GET or a HEAD.
+    pub fn respond<B>(self, request: &Request<B>) -> Response<FileBody> {
+        self.respond_to(request.method(), request.headers(), request.extensions())
+    }
+
+    /// The same, from the request's parts.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "cannot happen: range::wanted gives parts within the file"
+    )]
+    pub fn respond_to(
+        self,
+        method: &Method,
+        request: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Response<FileBody> {
+        let validators = Validators::of(self.file.metadata(), SystemTime::now());
+        let mut response = Response::new(FileBody::empty());
+        *response.headers_mut() = self.headers;
+        let headers = response.headers_mut();
+        headers.typed_insert(validators.etag.clone());
+        if let Some(last_modified) = validators.last_modified {
+            headers.typed_insert(last_modified);
+        }
+        match conditional::evaluate(request, &validators) {
+            Verdict::NotModified => {
+                headers.remove(CONTENT_TYPE);
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                return response;
+            }
+            Verdict::PreconditionFailed => return status(StatusCode::PRECONDITION_FAILED),
+            Verdict::Send => {}
+        }
+        headers.typed_insert(AcceptRanges::bytes());
+        let total = self.file.len();
+        let wanted = match request.get(RANGE) {
+            // A Range of a HEAD is ignored: §14.2 defines it for GET.
+            Some(range) if method == Method::GET => {
+                match conditional::range_applies(request, &validators) {
+                    true => range::wanted(range, total),
+                    false => Wanted::Whole,
+                }
+            }
+            _ => Wanted::Whole,
+        };
+        let (offset, len) = match wanted {
+            Wanted::Whole => (0, total),
+            Wanted::Part { offset, len } => {
+                let content_range = ContentRange::bytes(offset..offset + len, total)
+                    .expect("the part is not empty and lies within the file");
+                headers.typed_insert(content_range);
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                (offset, len)
+            }
+            Wanted::Unsatisfiable => {
+                let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE);
+                let content_range = ContentRange::unsatisfied_bytes(total);
+                response.headers_mut().typed_insert(content_range);
+                return response;
+            }
+        };
+        response.headers_mut().typed_insert(ContentLength(len));
+        if method != Method::HEAD {
+            let region = FileRegion::new(self.file, offset, len)
+                .expect("a satisfiable range lies within the file");
+            *response.body_mut() = FileBody::new(region, self.lending, extensions);
+        }
+        response
+    }
+}
+
+/// A response that is nothing but its status, with the reason as text for people.
+pub(super) fn status(status: StatusCode) -> Response<FileBody> {
+    let reason = status.canonical_reason().unwrap_or("error");
+    let mut response = Response::new(FileBody::memory(format!("{reason}\n")));
+    *response.status_mut() = status;
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    let length = HeaderValue::from(reason.len() + 1);
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    response
+}
+
+/// The content type by a name's extension.
+fn content_type(name: &Path) -> HeaderValue {
+    let mime = mime_guess::from_path(name).first_or_octet_stream();
+    let text = mime.type_() == mime_guess::mime::TEXT;
+    let value = match text && mime.get_param("charset").is_none() {
+        true => format!("{mime}; charset=utf-8"),
+        false => mime.to_string(),
+    };
+    HeaderValue::try_from(value).expect("a media type is a header value")
+}
