@@ -1,1 +1,13 @@
-//! Placeholder.
+//! What the tests share: files of known content, servers of every kind, a client that takes
+//! responses apart byte by byte.
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod content;
+pub mod process;
+pub mod server;
+
+use std::time::Duration;
+
+/// The longest that any single wait may take before a test fails instead of hanging.
+pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,88 @@
+//! What this process holds: descriptors, mappings, and children of itself for what would spoil it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Instant;
+use std::{env, fs, thread};
+
+use crate::PATIENCE;
+
+/// Open descriptors of this process.
+///
+/// # Panics
+///
+/// Without `/proc`.
+pub fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("/proc").count()
+}
+
+/// Resident bytes of each mapping of `path` in this process.
+///
+/// # Panics
+///
+/// Without `/proc`.
+pub fn resident_of(path: &Path) -> Vec<u64> {
+    let smaps = fs::read_to_string("/proc/self/smaps").expect("/proc");
+    let name = path.to_str().expect("UTF-8");
+    let mut found = Vec::new();
+    let mut inside = false;
+    for line in smaps.lines() {
+        if let Some((range, _)) = line.split_once(' ')
+            && range.contains('-')
+            && !range.contains(':')
+        {
+            inside = line.contains(name);
+        } else if let Some(rss) = line.strip_prefix("Rss:").filter(|_| inside) {
+            let kib = rss.trim().trim_end_matches(" kB");
+            found.push(kib.parse::<u64>().expect("a number") * 1024);
+        }
+    }
+    found
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+///
+/// If it does not within [`PATIENCE`].
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::yield_now();
+    }
+}
+
+/// Runs the test `name` of this test binary alone in a process of its own, with `LENDFILE_CHILD`
+/// set to `role`.
+///
+/// # Panics
+///
+/// If it cannot be run.
+pub fn in_child(name: &str, role: &str) -> Output {
+    Command::new(env::current_exe().expect("the test's own path"))
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env("LENDFILE_CHILD", role)
+        .output()
+        .expect("running the test binary")
+}
+
+/// The role of this process, if it is a child.
+pub fn child_role() -> Option<String> {
+    env::var("LENDFILE_CHILD").ok()
+}
+
+/// Checks that a child ran its one test and passed.
+///
+/// # Panics
+///
+/// If not, with its output.
+pub fn assert_passed(output: &Output) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{:?}\n{text}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
