@@ -84,6 +84,15 @@ impl Error {
     }
 }
 
+/// Logs an error that is the file's fault, at level WARN: whoever looks after the files wants to
+/// know. Peers that go away are everyday and are not logged here.
+pub fn log_file_failure(error: &io::Error) {
+    let ours = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
+    if ours.is_some_and(|e| matches!(e.kind, ErrorKind::FileChanged | ErrorKind::FileUnreadable)) {
+        tracing::warn!(%error, "a file could not be sent whole; its connection is closed");
+    }
+}
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")

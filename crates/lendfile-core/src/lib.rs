@@ -25,7 +25,7 @@ mod transfer;
 mod transport;
 
 pub use capabilities::Capabilities;
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, log_file_failure};
 pub use method::{Method, MethodSet};
 pub use region::{FileRegion, OpenFile};
 pub use stream::LendStream;

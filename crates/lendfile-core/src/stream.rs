@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::lent::{self, Lent};
-use crate::{Continuation, Error, ErrorKind, FileRegion, Ledger, Transport};
+use crate::{Continuation, Error, ErrorKind, FileRegion, Ledger, Transport, log_file_failure};
 
 /// Bytes that one connection may send before other tasks of its thread get a turn. nginx's
 /// `sendfile_max_chunk` is the same 2 MiB; at the 7 GB/s measured on one core it is 0.3 ms.
@@ -70,7 +70,9 @@ impl<T: Transport> LendStream<T> {
         }
         if self.ledger.is_poisoned() {
             let message = "bytes lent to this connection were read after the file had lost them";
-            return Poll::Ready(Err(Error::new(ErrorKind::FileChanged, message).into()));
+            let error = Error::new(ErrorKind::FileChanged, message).into();
+            log_file_failure(&error);
+            return Poll::Ready(Err(error));
         }
         let mut sent = 0;
         for run in Runs::of(bufs) {
@@ -142,11 +144,14 @@ impl<T: Transport> LendStream<T> {
                     total += sent.bytes;
                     region.advance(sent.bytes as u64);
                 }
-                Poll::Ready(Err(error)) if total > 0 => {
+                Poll::Ready(Err(error)) => {
+                    log_file_failure(&error);
+                    if total == 0 {
+                        return Poll::Ready(Err(error));
+                    }
                     self.deferred = Some(error);
                     break;
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if total > 0 => break,
                 Poll::Pending => return Poll::Pending,
             }

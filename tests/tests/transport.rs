@@ -1,0 +1,166 @@
+//! The conformance suite for every backend, network and method; and what only one of them does.
+
+use std::future::poll_fn;
+use std::io;
+
+use lendfile_core::{Continuation, FileRegion, Method, MethodSet, OpenFile, Transport};
+use lendfile_epoll::{EpollTransport, Socket};
+use lendfile_tests::conformance::{self, Peer, Subject, pair, refusing_file};
+use lendfile_tests::content;
+use lendfile_tests::server::Network;
+use rustix::net::sockopt;
+use tokio::net::{TcpStream, UnixStream};
+
+fn epoll_tcp(method: Method) -> (EpollTransport<TcpStream>, Peer) {
+    let (Peer::Tcp(ours), peer) = pair(Network::Tcp).unwrap() else {
+        unreachable!("a pair of the network asked for")
+    };
+    (epoll(TcpStream::from_std(ours).unwrap(), method), peer)
+}
+
+fn epoll_unix(method: Method) -> (EpollTransport<UnixStream>, Peer) {
+    let (Peer::Unix(ours), peer) = pair(Network::Unix).unwrap() else {
+        unreachable!("a pair of the network asked for")
+    };
+    (epoll(UnixStream::from_std(ours).unwrap(), method), peer)
+}
+
+fn epoll<S: Socket>(socket: S, method: Method) -> EpollTransport<S> {
+    EpollTransport::new(socket).with_method(method).unwrap()
+}
+
+#[tokio::test]
+async fn epoll_over_tcp_conforms_with_every_method() {
+    for method in Method::ALL {
+        let name = format!("epoll, TCP, {method}");
+        let connect = || epoll_tcp(method);
+        conformance::check_all(Subject {
+            name: &name,
+            method,
+            connect: &connect,
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn epoll_over_unix_sockets_conforms_with_every_method() {
+    for method in Method::ALL {
+        let name = format!("epoll, Unix, {method}");
+        let connect = || epoll_unix(method);
+        conformance::check_all(Subject {
+            name: &name,
+            method,
+            connect: &connect,
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_refuses_sendfile_is_copied_from_then_on() {
+    let Some(file) = refusing_file() else { return };
+    let expected = std::fs::read("/proc/config.gz").unwrap();
+    for method in [Method::Auto, Method::Sendfile] {
+        let file = OpenFile::open("/proc/config.gz").unwrap_or(file.clone());
+        assert_eq!(file.refused(), MethodSet::EMPTY);
+        let (mut transport, mut peer) = epoll_tcp(method);
+        let mut region = FileRegion::whole(file.clone());
+        while !region.is_empty() {
+            let sent = poll_fn(|cx| transport.poll_send_file(cx, &region, Continuation::End));
+            let sent = sent.await.unwrap();
+            assert_eq!(sent.method, Method::Copy);
+            region.advance(sent.bytes as u64);
+        }
+        assert!(file.refused().contains(Method::Sendfile), "it is remembered");
+        drop(transport);
+        let mut got = Vec::new();
+        io::Read::read_to_end(&mut peer, &mut got).unwrap();
+        assert!(got == expected);
+    }
+}
+
+/// The cork as the kernel has it.
+fn is_corked(transport: &EpollTransport<TcpStream>) -> bool {
+    sockopt::tcp_cork(transport.socket()).unwrap()
+}
+
+fn large_file() -> (tempfile::TempDir, std::sync::Arc<OpenFile>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    content::write(&path, 8, 64 << 20).unwrap();
+    let file = OpenFile::open(&path).unwrap();
+    (dir, file)
+}
+
+/// A transport over a socket with the congestion control `name`.
+fn with_congestion_control(name: &str) -> io::Result<(EpollTransport<TcpStream>, Peer)> {
+    let (Peer::Tcp(ours), peer) = pair(Network::Tcp)? else {
+        unreachable!("a pair of the network asked for")
+    };
+    sockopt::set_tcp_congestion(&ours, name)?;
+    Ok((EpollTransport::new(TcpStream::from_std(ours)?), peer))
+}
+
+/// Sends until the socket is full.
+async fn fill(transport: &mut EpollTransport<TcpStream>, region: &mut FileRegion) {
+    let mut sent_any = false;
+    loop {
+        let send = poll_fn(|cx| transport.poll_send_file(cx, region, Continuation::End));
+        match futures_util::FutureExt::now_or_never(send) {
+            Some(sent) => region.advance(sent.unwrap().bytes as u64),
+            None if sent_any => return,
+            None => tokio::task::yield_now().await,
+        }
+        sent_any = region.len() < region.file().len();
+    }
+}
+
+#[tokio::test]
+async fn the_cork_is_on_during_a_large_body_and_off_behind_it() {
+    let (_dir, file) = large_file();
+    // reno is built into every kernel; it is loss-based like cubic.
+    let (mut transport, mut peer) = with_congestion_control("reno").unwrap();
+    let mut region = FileRegion::whole(file.clone());
+    fill(&mut transport, &mut region).await;
+    assert!(is_corked(&transport));
+    let drained = std::thread::spawn(move || io::copy(&mut peer, &mut io::sink()).unwrap());
+    while !region.is_empty() {
+        let sent = poll_fn(|cx| transport.poll_send_file(cx, &region, Continuation::End)).await;
+        region.advance(sent.unwrap().bytes as u64);
+    }
+    assert!(!is_corked(&transport));
+    drop(transport);
+    assert_eq!(drained.join().unwrap(), file.len());
+}
+
+#[tokio::test]
+async fn the_cork_is_off_after_a_body_that_failed() {
+    let (dir, file) = large_file();
+    let (mut transport, mut peer) = with_congestion_control("reno").unwrap();
+    let mut region = FileRegion::whole(file);
+    fill(&mut transport, &mut region).await;
+    std::fs::File::create(dir.path().join("file")).unwrap();
+    let reader = std::thread::spawn(move || io::copy(&mut peer, &mut io::sink()).unwrap());
+    let error = loop {
+        match poll_fn(|cx| transport.poll_send_file(cx, &region, Continuation::End)).await {
+            Ok(sent) => region.advance(sent.bytes as u64),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    assert!(!is_corked(&transport));
+    drop(transport);
+    reader.join().unwrap();
+}
+
+#[tokio::test]
+async fn under_bbr_nothing_is_corked() {
+    let (_dir, file) = large_file();
+    let Ok((mut transport, _peer)) = with_congestion_control("bbr") else {
+        return lendfile_tests::process::skip("bbr", "this kernel has no BBR");
+    };
+    let mut region = FileRegion::whole(file);
+    fill(&mut transport, &mut region).await;
+    assert!(!is_corked(&transport));
+}
