@@ -91,12 +91,38 @@ impl Server {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
+        Self::start_logging(stack, network, method, service, tracing::Dispatch::none())
+    }
+
+    /// Starts one whose thread logs to `log`.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot listen.
+    pub fn start_logging<S, B>(
+        stack: Stack,
+        network: Network,
+        method: Method,
+        service: S,
+        log: tracing::Dispatch,
+    ) -> Self
+    where
+        S: Service<Request<AxumBody>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
         let socket_dir = tempfile::tempdir().expect("a directory");
         let path = socket_dir.path().join("socket");
         let service: AnyService = BoxCloneSyncService::new(MaybeChunked.layer(service));
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
+            let _logging = tracing::dispatcher::set_default(&log);
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()

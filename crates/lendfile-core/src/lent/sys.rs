@@ -3,7 +3,7 @@
 //!
 //! Miri cannot run it: file mappings, `MAP_FIXED` and signals are outside what it models. What
 //! stands in for it: the bookkeeping around it ([`super::arena`]) is safe code with tests of its
-//! own, and the tests of `tests/guard.rs` and `tests/limits.rs` run the real kernel against it.
+//! own, and the tests beside it run the real kernel against it.
 
 mod guard;
 mod syscalls;
@@ -84,3 +84,6 @@ pub(super) fn mapping_of<'a>(arena: &Arena, slot: SlotId, bytes: &'a [u8]) -> Op
     // `Mapping::drop`, which cannot have begun.
     unsafe { mapping.as_ref() }
 }
+
+#[cfg(test)]
+mod tests;
