@@ -3,23 +3,25 @@
 //! All servers are started and checked first, then they take turns; those that wait are idle. A
 //! contestant that fails leaves the contest with its reason, and the others go on.
 
+mod figures;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::client::{self, Load, Outcome};
+use crate::client::{self, Load};
 use crate::files::{TestFile, TestFiles};
 use crate::network::Network;
-use crate::process::{Snapshot, Usage};
-use crate::rounds::{self, Ratio, Turn};
+use crate::process::{Snapshot, core_busy};
+use crate::rounds::{self, Turn};
 use crate::server::{Address, Server};
 use crate::{Error, Result};
+use figures::Sample;
 
-const GIB: f64 = (1_u64 << 30) as f64;
+pub use figures::{Disturbance, Figures, Round};
 
 /// A server that can take part.
 pub trait Contestant {
@@ -118,89 +120,6 @@ pub enum Standing {
     },
 }
 
-/// A contestant's figures: medians over the rounds, latencies over all of them.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct Figures {
-    /// Body bytes per second, in 10^9.
-    pub gigabytes_per_second: f64,
-    /// Complete answers per second.
-    pub requests_per_second: f64,
-    /// The server's processor seconds per GiB of body.
-    pub processor_seconds_per_gib: f64,
-    /// The server's context switches, voluntary and not, per GiB of body.
-    pub switches_per_gib: f64,
-    /// The median latency in microseconds, if any request was completed.
-    pub latency_median_micros: Option<f64>,
-    /// The 99th percentile of latency in microseconds.
-    pub latency_p99_micros: Option<f64>,
-    /// The server's largest resident memory.
-    pub peak_resident_bytes: u64,
-    /// Throughput divided by the limit's of the same round.
-    pub speed_to_limit: Option<Ratio>,
-    /// Processor time per GiB divided by the limit's of the same round.
-    pub processor_to_limit: Option<Ratio>,
-    /// What each round brought.
-    pub rounds: Vec<Round>,
-}
-
-/// What one turn brought.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[non_exhaustive]
-pub struct Round {
-    /// Body bytes.
-    pub bytes: u64,
-    /// Complete answers.
-    pub requests: u64,
-    /// The turn's length in seconds.
-    pub seconds: f64,
-    /// What the server used.
-    pub usage: Usage,
-}
-
-impl Round {
-    fn gigabytes_per_second(&self) -> f64 {
-        self.bytes as f64 / 1e9 / self.seconds
-    }
-
-    fn requests_per_second(&self) -> f64 {
-        self.requests as f64 / self.seconds
-    }
-
-    fn processor_seconds_per_gib(&self) -> f64 {
-        self.usage.processor().as_secs_f64() / self.gib()
-    }
-
-    fn switches_per_gib(&self) -> f64 {
-        self.usage.switches() as f64 / self.gib()
-    }
-
-    /// At least a byte, so that dividing by it gives a number.
-    fn gib(&self) -> f64 {
-        self.bytes.max(1) as f64 / GIB
-    }
-}
-
-/// What one turn brought, with its latencies.
-struct Sample {
-    round: Round,
-    latency: Histogram<u64>,
-}
-
-impl Sample {
-    fn new(outcome: Outcome, usage: Usage) -> Self {
-        Self {
-            round: Round {
-                bytes: outcome.bytes,
-                requests: outcome.requests,
-                seconds: outcome.elapsed.as_secs_f64(),
-                usage,
-            },
-            latency: outcome.latency,
-        }
-    }
-}
-
 /// Lets `contestants` serve `file` to one client and returns a row for each, in order.
 ///
 /// `progress` is told what is being done.
@@ -292,14 +211,17 @@ fn take_turn(
         Turn::WarmUp => plan.warm_up,
         Turn::Round(_) => plan.turn,
     };
+    let server_core = network.server_place().core;
+    let core_busy = || server_core.map_or(Ok(Duration::ZERO), core_busy);
     let measured: Result<_> = (|| {
-        let before = Snapshot::of(server.pid())?;
+        let (before, busy_before) = (Snapshot::of(server.pid())?, core_busy()?);
         let outcome = network.client_place().run(|| client::drain(&load))??;
         let usage = Snapshot::of(server.pid())?.since(&before);
-        Ok((outcome, usage))
+        let busy = core_busy()?.saturating_sub(busy_before);
+        Ok(Sample::new(outcome, usage, busy))
     })();
     match measured {
-        Ok((outcome, usage)) => Ok(Sample::new(outcome, usage)),
+        Ok(sample) => Ok(sample),
         Err(error) => Err(Error::disqualified(format!(
             "{error}{}",
             server.last_words()
@@ -316,7 +238,7 @@ fn rows(contestants: &[&dyn Contestant], results: Vec<Result<Vec<Sample>>>) -> V
             .filter_map(|(_, result)| result.as_ref().ok())
             .map(|series| series.iter().map(|sample| sample.round).collect())
             .collect();
-        limit_of_each_round(&limits)
+        figures::limit_of_each_round(&limits)
     };
     contestants
         .iter()
@@ -325,7 +247,7 @@ fn rows(contestants: &[&dyn Contestant], results: Vec<Result<Vec<Sample>>>) -> V
             name: contestant.name().to_owned(),
             role: contestant.role(),
             result: match result {
-                Ok(series) => Standing::Measured(Box::new(figures(series, &limit))),
+                Ok(series) => Standing::Measured(Box::new(figures::figures(series, &limit))),
                 Err(error) if error.is_unavailable() => Standing::Skipped {
                     reason: error.to_string(),
                 },
@@ -335,99 +257,4 @@ fn rows(contestants: &[&dyn Contestant], results: Vec<Result<Vec<Sample>>>) -> V
             },
         })
         .collect()
-}
-
-/// In each round, the fastest of the limits.
-fn limit_of_each_round(limits: &[Vec<Round>]) -> Vec<Round> {
-    let speeds: Vec<Vec<f64>> = limits
-        .iter()
-        .map(|series| each(series, Round::gigabytes_per_second))
-        .collect();
-    let speeds: Vec<&[f64]> = speeds.iter().map(Vec::as_slice).collect();
-    rounds::best_of_each_round(&speeds)
-        .into_iter()
-        .enumerate()
-        .map(|(round, best)| limits[best][round])
-        .collect()
-}
-
-fn figures(series: Vec<Sample>, limit: &[Round]) -> Figures {
-    let mut latency = client::empty_latency();
-    let mut rounds = Vec::with_capacity(series.len());
-    for sample in series {
-        // Both have the same bounds, so adding cannot fail.
-        let _ = latency.add(sample.latency);
-        rounds.push(sample.round);
-    }
-    let median = |figure: fn(&Round) -> f64| rounds::median(&each(&rounds, figure)).unwrap_or(0.0);
-    let to_limit =
-        |figure: fn(&Round) -> f64| rounds::ratio(&each(&rounds, figure), &each(limit, figure));
-    let micros =
-        |quantile| (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64 / 1e3);
-    Figures {
-        gigabytes_per_second: median(Round::gigabytes_per_second),
-        requests_per_second: median(Round::requests_per_second),
-        processor_seconds_per_gib: median(Round::processor_seconds_per_gib),
-        switches_per_gib: median(Round::switches_per_gib),
-        latency_median_micros: micros(0.5),
-        latency_p99_micros: micros(0.99),
-        peak_resident_bytes: rounds
-            .iter()
-            .map(|round| round.usage.peak_resident_bytes)
-            .max()
-            .unwrap_or(0),
-        speed_to_limit: to_limit(Round::gigabytes_per_second),
-        processor_to_limit: to_limit(Round::processor_seconds_per_gib),
-        rounds,
-    }
-}
-
-fn each(series: &[Round], figure: fn(&Round) -> f64) -> Vec<f64> {
-    series.iter().map(figure).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn round(bytes: u64, processor: Duration) -> Round {
-        Round {
-            bytes,
-            requests: 10,
-            seconds: 2.0,
-            usage: Usage {
-                system: processor,
-                voluntary_switches: 6,
-                ..Usage::default()
-            },
-        }
-    }
-
-    #[test]
-    fn the_limit_is_the_faster_bare_server_with_its_own_processor_time() {
-        let second = Duration::from_secs(1);
-        let limit = limit_of_each_round(&[
-            vec![round(100, second), round(300, second)],
-            vec![round(200, 2 * second), round(200, 2 * second)],
-        ]);
-        let picked: Vec<_> = limit.iter().map(|r| (r.bytes, r.usage.system)).collect();
-        assert_eq!(picked, [(200, 2 * second), (300, second)]);
-    }
-
-    #[test]
-    fn figures_are_in_the_units_they_name() {
-        let series = vec![Sample {
-            round: round(1 << 31, Duration::from_secs(1)),
-            latency: client::empty_latency(),
-        }];
-        let limit = [round(1 << 32, Duration::from_secs(1))];
-        let figures = figures(series, &limit);
-        assert_eq!(figures.gigabytes_per_second, 1.073_741_824);
-        assert_eq!(figures.requests_per_second, 5.0);
-        assert_eq!(figures.processor_seconds_per_gib, 0.5);
-        assert_eq!(figures.switches_per_gib, 3.0);
-        assert_eq!(figures.latency_median_micros, None);
-        assert_eq!(figures.speed_to_limit.unwrap().median, 0.5);
-        assert_eq!(figures.processor_to_limit.unwrap().median, 2.0);
-    }
 }

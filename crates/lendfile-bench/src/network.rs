@@ -138,12 +138,18 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
 
+    #[expect(clippy::print_stderr, reason = "a skip says why")]
+    fn skip(what: &str, reason: &str) {
+        let required = std::env::var("LENDFILE_REQUIRE").unwrap_or_default();
+        assert!(!required.split(',').any(|name| name == what), "{reason}");
+        eprintln!("skipped, {what}: {reason}");
+    }
+
     #[test]
     fn a_byte_crosses_the_network_under_the_congestion_control_that_was_set() {
         let network = Network::prepare().unwrap();
         if let Link::Loopback { reason } = &network.link {
-            let required = std::env::var("LENDFILE_REQUIRE").unwrap_or_default();
-            assert!(!required.split(',').any(|name| name == "netns"), "{reason}");
+            skip("netns", reason);
         } else {
             // Every kernel has reno, and it is nobody's default.
             network.set_congestion_control("reno").unwrap();

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -72,18 +73,14 @@ impl Snapshot {
 
     /// What was used since `earlier`.
     pub fn since(&self, earlier: &Self) -> Usage {
-        let ticks_per_second = rustix::param::clock_ticks_per_second();
-        let span = |ticks: u64| {
-            Duration::from_secs(ticks) / u32::try_from(ticks_per_second).unwrap_or(100)
-        };
         let mut usage = Usage {
             peak_resident_bytes: self.peak_resident_bytes,
             ..Usage::default()
         };
         for (pid, now) in &self.processes {
             let then = earlier.processes.get(pid).copied().unwrap_or_default();
-            usage.user += span(now.user_ticks.saturating_sub(then.user_ticks));
-            usage.system += span(now.system_ticks.saturating_sub(then.system_ticks));
+            usage.user += ticks(now.user_ticks.saturating_sub(then.user_ticks));
+            usage.system += ticks(now.system_ticks.saturating_sub(then.system_ticks));
             usage.minor_faults += now.minor_faults.saturating_sub(then.minor_faults);
             usage.major_faults += now.major_faults.saturating_sub(then.major_faults);
         }
@@ -100,7 +97,12 @@ impl Snapshot {
             fs::read_to_string(format!("/proc/{pid}/{name}"))
                 .map_err(|error| Error::system(format!("reading {name} of process {pid}"), error))
         };
-        let malformed = |name: &str| Error::unavailable(format!("/proc/{pid}/{name} is malformed"));
+        let malformed = |name: &str| {
+            Error::system(
+                format!("reading {name} of process {pid}"),
+                ErrorKind::InvalidData,
+            )
+        };
         let times = parse_stat(&read("stat")?).ok_or_else(|| malformed("stat"))?;
         self.processes.insert(pid, times);
         // A process that is about to end has no memory and no such line.
@@ -142,6 +144,34 @@ impl Usage {
     }
 }
 
+/// How long a core has been doing anything since the machine started, for whomever; time taken by
+/// the hypervisor counts.
+///
+/// # Errors
+///
+/// [`crate::Kind::System`] if `/proc/stat` cannot be read or does not name the core.
+pub fn core_busy(core: usize) -> Result<Duration> {
+    let what = || format!("reading what core {core} has done");
+    let stat = fs::read_to_string("/proc/stat").map_err(|error| Error::system(what(), error))?;
+    parse_core_busy(&stat, core)
+        .map(ticks)
+        .ok_or_else(|| Error::system(what(), ErrorKind::InvalidData))
+}
+
+/// proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; guest time is within user's.
+fn parse_core_busy(stat: &str, core: usize) -> Option<u64> {
+    let name = format!("cpu{core} ");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name))?;
+    let fields: Vec<u64> = line.split_whitespace().flat_map(str::parse).collect();
+    Some(fields.get(..3)?.iter().sum::<u64>() + fields.get(5..8)?.iter().sum::<u64>())
+}
+
+fn ticks(count: u64) -> Duration {
+    // 100 on every architecture Linux runs on today.
+    let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
+    Duration::from_secs(count) / per_second
+}
+
 /// proc_pid_stat(5). The second field, the program's name in parentheses, may hold anything.
 fn parse_stat(stat: &str) -> Option<Times> {
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -179,6 +209,14 @@ mod tests {
         };
         assert_eq!(parse_stat(stat), Some(times));
         assert_eq!(parse_stat("42 (short) S 1"), None);
+    }
+
+    #[test]
+    fn a_core_is_busy_when_it_is_neither_idle_nor_waiting() {
+        let stat = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 7 7 7 7 7 7 7 7 7 7\n\
+                    cpu1 1 2 4 1000 1000 8 16 32 1 0\ncpu10 0 0 0 0 0 0 0 0 0 0\nintr 5";
+        assert_eq!(parse_core_busy(stat, 1), Some(63));
+        assert_eq!(parse_core_busy(stat, 2), None);
     }
 
     #[test]

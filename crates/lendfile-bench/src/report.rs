@@ -10,6 +10,10 @@ use serde::Serialize;
 use crate::contest::{Figures, Plan, Role, Row, Standing};
 use crate::rounds::Ratio;
 
+/// The share of a core taken by other work from which on a table says so. An idle machine's own
+/// housekeeping and the network's interrupts stay below it.
+const DISTURBED: f64 = 0.05;
+
 /// Tables and what holds for all of them.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -145,7 +149,34 @@ impl Table {
                 }
             }
         }
-        Ok(())
+        self.write_disturbances(out)
+    }
+
+    fn write_disturbances(&self, out: &mut String) -> fmt::Result {
+        let disturbed: Vec<String> = self
+            .rows
+            .iter()
+            .filter_map(|row| match &row.result {
+                Standing::Measured(figures) => Some((&row.name, figures.disturbance)),
+                _ => None,
+            })
+            .filter(|(_, share)| share.client.max(share.server) >= DISTURBED)
+            .map(|(name, share)| {
+                format!(
+                    "{name} {:.0} % and {:.0} %",
+                    share.client * 100.0,
+                    share.server * 100.0
+                )
+            })
+            .collect();
+        if disturbed.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "\nDisturbed: other work took these shares of the client's and the server's core: {}.",
+            disturbed.join("; ")
+        )
     }
 }
 

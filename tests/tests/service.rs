@@ -1,0 +1,174 @@
+//! The file service's answers, asked raw over a socket.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use axum::Router;
+use lendfile::{Method, ServeDir};
+use lendfile_tests::client::Client;
+use lendfile_tests::server::{Network, Server, Stack};
+
+fn tree() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir_all(root.join("sub/deep")).unwrap();
+    fs::create_dir(root.join("bare")).unwrap();
+    fs::write(dir.path().join("secret"), "secret").unwrap();
+    fs::write(root.join("index.html"), "home").unwrap();
+    fs::write(root.join("a b.txt"), "spaced").unwrap();
+    fs::write(root.join(".hidden"), "hidden").unwrap();
+    fs::write(root.join("page.htm"), "page").unwrap();
+    fs::write(root.join("sub/index.html"), "sub").unwrap();
+    fs::write(root.join("data"), "0123456789").unwrap();
+    symlink("../secret", root.join("escape")).unwrap();
+    symlink("data", root.join("link")).unwrap();
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        root.join("fifo"),
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    )
+    .unwrap();
+    dir
+}
+
+fn serve(dir: &tempfile::TempDir) -> Server {
+    let service = ServeDir::new(dir.path().join("root")).unwrap();
+    Server::start(Stack::Serve, Network::Tcp, Method::Auto, service)
+}
+
+#[test]
+fn paths_lead_to_the_answers_of_the_policy() {
+    let dir = tree();
+    let server = serve(&dir);
+    let mut client = Client::connect(&server.address);
+    for (path, status, body) in [
+        ("/", 200, "home"),
+        ("/index.html", 200, "home"),
+        ("/a%20b.txt", 200, "spaced"),
+        ("/sub/", 200, "sub"),
+        ("/sub/../data", 200, "0123456789"),
+        ("//sub//./deep/..//index.html", 200, "sub"),
+        ("/link", 200, "0123456789"),
+        ("/data?query=..%2f", 200, "0123456789"),
+        ("/missing", 404, ""),
+        ("/data/", 404, ""),
+        ("/data/below", 404, ""),
+        ("/bare/", 404, ""),
+        ("/.hidden", 404, ""),
+        ("/escape", 404, ""),
+        ("/fifo", 404, ""),
+        ("/sub%2findex.html", 404, ""),
+        ("/..", 400, ""),
+        ("/../secret", 400, ""),
+        ("/sub/../../secret", 400, ""),
+        ("/%2e%2e/secret", 400, ""),
+        ("/%2e%2e%2fsecret", 404, ""),
+        ("/data%00", 400, ""),
+        ("/%zz", 400, ""),
+    ] {
+        let response = client.get(path, "");
+        assert_eq!(response.status, status, "{path}");
+        if status == 200 {
+            assert_eq!(response.body, body.as_bytes(), "{path}");
+        } else {
+            assert!(!response.body.windows(6).any(|w| w == b"secret"), "{path}");
+        }
+    }
+    let long = format!("/{}", "x".repeat(300));
+    assert_eq!(client.get(&long, "").status, 404);
+}
+
+#[test]
+fn a_directory_without_its_slash_is_redirected_with_its_query_and_never_to_another_host() {
+    let dir = tree();
+    let server = serve(&dir);
+    let mut client = Client::connect(&server.address);
+    for (path, location) in [
+        ("/sub", "/sub/"),
+        ("/sub?a=b&c", "/sub/?a=b&c"),
+        ("//sub", "/sub/"),
+        ("/sub/deep", "/sub/deep/"),
+        ("/%73ub", "/%73ub/"),
+    ] {
+        let response = client.get(path, "");
+        assert_eq!(response.status, 301, "{path}");
+        assert_eq!(response.headers["location"], location, "{path}");
+    }
+}
+
+#[test]
+fn a_nested_service_redirects_to_the_path_the_client_knows() {
+    let dir = tree();
+    let service = ServeDir::new(dir.path().join("root")).unwrap();
+    let app = Router::new().nest_service("/files", service);
+    let server = Server::start(Stack::AxumServe, Network::Tcp, Method::Auto, app);
+    let mut client = Client::connect(&server.address);
+    let response = client.get("/files/sub", "");
+    assert_eq!((response.status, &*response.headers["location"]), (301, "/files/sub/"));
+    assert_eq!(client.get("/files/data", "").body, b"0123456789");
+}
+
+#[test]
+fn types_lengths_and_validators_are_there_and_conditions_are_kept() {
+    let dir = tree();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let data = fs::OpenOptions::new()
+        .write(true)
+        .open(dir.path().join("root/data"))
+        .unwrap();
+    data.set_modified(old).unwrap();
+    let server = serve(&dir);
+    let mut client = Client::connect(&server.address);
+    assert_eq!(
+        client.get("/page.htm", "").headers["content-type"],
+        "text/html; charset=utf-8"
+    );
+    let whole = client.get("/data", "");
+    assert_eq!(whole.headers["content-type"], "application/octet-stream");
+    assert_eq!(whole.headers["content-length"], "10");
+    assert_eq!(whole.headers["accept-ranges"], "bytes");
+    let (etag, date) = (&whole.headers["etag"], &whole.headers["last-modified"]);
+    assert!(!etag.starts_with("W/"), "an hour old, so it has settled: {etag}");
+
+    let head = client.request("HEAD", "/data", "");
+    assert_eq!(head.headers["content-length"], "10");
+    assert_eq!(head.headers["etag"], *etag);
+    for (condition, status, len) in [
+        (format!("if-none-match: {etag}\r\n"), 304, 0),
+        (format!("if-modified-since: {date}\r\n"), 304, 0),
+        (format!("if-match: {etag}\r\n"), 200, 10),
+        ("if-match: \"other\"\r\n".to_owned(), 412, 20),
+        (format!("if-unmodified-since: {date}\r\n"), 200, 10),
+        (format!("range: bytes=2-4\r\nif-range: {etag}\r\n"), 206, 3),
+        (format!("range: bytes=2-4\r\nif-range: {date}\r\n"), 206, 3),
+        ("range: bytes=2-4\r\nif-range: \"other\"\r\n".to_owned(), 200, 10),
+        ("range: bytes=-3\r\n".to_owned(), 206, 3),
+        ("range: lines=1-2\r\n".to_owned(), 200, 10),
+        ("range: bytes=0-1,4-5\r\n".to_owned(), 200, 10),
+        ("range: bytes=10-\r\n".to_owned(), 416, 22),
+    ] {
+        let response = client.get("/data", &condition);
+        assert_eq!((response.status, response.len), (status, len), "{condition}");
+        if status == 304 {
+            assert_eq!(response.headers["etag"], *etag);
+            assert!(!response.headers.contains_key("content-length"));
+        }
+    }
+}
+
+#[test]
+fn a_client_that_half_closes_after_its_request_is_answered() {
+    use std::io::{Read, Write};
+    let dir = tree();
+    let server = serve(&dir);
+    let lendfile_tests::server::Address::Tcp(addr) = server.address else {
+        unreachable!("asked for TCP")
+    };
+    let mut socket = std::net::TcpStream::connect(addr).unwrap();
+    socket.set_read_timeout(Some(lendfile_tests::PATIENCE)).unwrap();
+    socket.write_all(b"GET /data HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    socket.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n\r\n0123456789"), "{answer}");
+}
