@@ -98,7 +98,9 @@ impl Client {
     ///
     /// If no whole response comes.
     pub fn request(&mut self, method: &str, path: &str, headers: &str) -> Response {
-        self.send(format!("{method} {path} HTTP/1.1\r\nhost: test\r\n{headers}\r\n"));
+        self.send(format!(
+            "{method} {path} HTTP/1.1\r\nhost: test\r\n{headers}\r\n"
+        ));
         self.response(method).expect("a response")
     }
 
@@ -107,11 +109,18 @@ impl Client {
     /// # Errors
     ///
     /// `UnexpectedEof` if the connection ended before the response did.
+    ///
+    /// # Panics
+    ///
+    /// If it is not a response: the connection has lost its place.
     pub fn response(&mut self, method: &str) -> io::Result<Response> {
         let (status, headers) = self.head()?;
         let mut sink = Sink::default();
         if method == "HEAD" || status == 304 || status == 204 {
-        } else if headers.get("transfer-encoding").is_some_and(|v| v == "chunked") {
+        } else if headers
+            .get("transfer-encoding")
+            .is_some_and(|v| v == "chunked")
+        {
             loop {
                 let line = self.line()?;
                 let len = u64::from_str_radix(&line, 16).map_err(io::Error::other)?;
@@ -252,7 +261,9 @@ pub fn get_by_h2(address: &Address, paths: &[&str]) -> Vec<(u64, String)> {
                     }
                 }
             };
-            tokio::time::timeout(PATIENCE * 4, all).await.expect("in time")
+            tokio::time::timeout(PATIENCE * 4, all)
+                .await
+                .expect("in time")
         })
 }
 

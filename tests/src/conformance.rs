@@ -92,7 +92,17 @@ impl<T> std::fmt::Debug for Subject<'_, T> {
 ///
 /// If one fails.
 pub async fn check_all<T: Transport + Unpin>(subject: Subject<'_, T>) {
-    for len in [1, 4095, 4096, 4097, 65_535, 65_536, 65_537, 1 << 20, 5_000_003] {
+    for len in [
+        1,
+        4095,
+        4096,
+        4097,
+        65_535,
+        65_536,
+        65_537,
+        1 << 20,
+        5_000_003,
+    ] {
         every_byte_arrives(&subject, len).await;
     }
     an_odd_slice_arrives(&subject).await;
@@ -154,7 +164,9 @@ async fn send_file<T: Transport>(transport: &mut T, mut region: FileRegion, meth
 }
 
 async fn finish<T: Transport>(mut transport: T) {
-    poll_fn(|cx| transport.poll_shutdown(cx)).await.expect("shutdown");
+    poll_fn(|cx| transport.poll_shutdown(cx))
+        .await
+        .expect("shutdown");
 }
 
 async fn every_byte_arrives<T: Transport>(subject: &Subject<'_, T>, len: u64) {
@@ -165,7 +177,11 @@ async fn every_byte_arrives<T: Transport>(subject: &Subject<'_, T>, len: u64) {
     send_file(&mut transport, region, subject.method).await;
     finish(transport).await;
     let expected = sha256(&content::bytes(len, len));
-    assert_eq!(peer.join().expect("peer"), (len, expected), "{subject:?} {len}");
+    assert_eq!(
+        peer.join().expect("peer"),
+        (len, expected),
+        "{subject:?} {len}"
+    );
 }
 
 async fn an_odd_slice_arrives<T: Transport>(subject: &Subject<'_, T>) {
@@ -176,7 +192,11 @@ async fn an_odd_slice_arrives<T: Transport>(subject: &Subject<'_, T>) {
     send_file(&mut transport, region, subject.method).await;
     finish(transport).await;
     let expected = sha256(&content::bytes(1, 1 << 20)[4099..4099 + 700_001]);
-    assert_eq!(peer.join().expect("peer"), (700_001, expected), "{subject:?}");
+    assert_eq!(
+        peer.join().expect("peer"),
+        (700_001, expected),
+        "{subject:?}"
+    );
 }
 
 async fn the_far_end_of_a_sparse_file_arrives<T: Transport>(subject: &Subject<'_, T>) {
@@ -191,7 +211,11 @@ async fn the_far_end_of_a_sparse_file_arrives<T: Transport>(subject: &Subject<'_
     let region = FileRegion::new(open, len - 70_000, 70_000).expect("inside");
     send_file(&mut transport, region, subject.method).await;
     finish(transport).await;
-    assert_eq!(peer.join().expect("peer"), (70_000, sha256(&end)), "{subject:?}");
+    assert_eq!(
+        peer.join().expect("peer"),
+        (70_000, sha256(&end)),
+        "{subject:?}"
+    );
 }
 
 async fn plain_and_file_keep_their_order<T: Transport>(subject: &Subject<'_, T>) {
@@ -234,10 +258,17 @@ async fn a_truncated_file_is_an_error<T: Transport>(subject: &Subject<'_, T>) {
         }
     };
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{subject:?}");
-    assert_eq!(sent_bytes, 10_000, "{subject:?}: what was there was sent and counted");
+    assert_eq!(
+        sent_bytes, 10_000,
+        "{subject:?}: what was there was sent and counted"
+    );
     finish(transport).await;
     let expected = sha256(&content::bytes(5, 2 << 20)[..10_000]);
-    assert_eq!(peer.join().expect("peer"), (10_000, expected), "{subject:?}");
+    assert_eq!(
+        peer.join().expect("peer"),
+        (10_000, expected),
+        "{subject:?}"
+    );
 }
 
 async fn a_closed_peer_is_an_error<T: Transport>(subject: &Subject<'_, T>) {
@@ -255,7 +286,10 @@ async fn a_closed_peer_is_an_error<T: Transport>(subject: &Subject<'_, T>) {
     };
     let closed = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
     assert!(closed.contains(&error.kind()), "{subject:?}: {error}");
-    assert!(content.open.refused().iter().next().is_none(), "{subject:?}: no downgrade");
+    assert!(
+        content.open.refused().iter().next().is_none(),
+        "{subject:?}: no downgrade"
+    );
 }
 
 /// Fills the socket, drops the pending send, lets the peer read, sends the rest: no byte is
@@ -285,7 +319,9 @@ async fn a_send_dropped_while_pending_has_sent_nothing_unreported<T: Transport>(
         let rest = io::copy(&mut peer, &mut hash).expect("reading");
         (first + rest, hex(hash))
     });
-    let first = told.recv_timeout(PATIENCE).expect("what was reported is there");
+    let first = told
+        .recv_timeout(PATIENCE)
+        .expect("what was reported is there");
     assert_eq!(first, reported, "{subject:?}");
     send_file(&mut transport, region, subject.method).await;
     finish(transport).await;

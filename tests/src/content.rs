@@ -17,6 +17,10 @@ fn word(seed: u64, index: u64) -> [u8; 8] {
 }
 
 /// `len` bytes of content.
+///
+/// # Panics
+///
+/// Never: a vector takes everything.
 pub fn bytes(seed: u64, len: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     write_to(&mut bytes, seed, len).expect("a vector takes everything");

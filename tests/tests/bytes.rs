@@ -134,7 +134,13 @@ fn ranges_at_odd_offsets_are_the_slices_they_name() {
     let bytes = content::bytes(MIB, MIB);
     for_each_server(&tree, |server, which| {
         let mut client = Client::connect(&server.address);
-        for (first, last) in [(0, 0), (1, 4096), (4095, 8192), (77_777, 999_999), (MIB - 1, MIB)] {
+        for (first, last) in [
+            (0, 0),
+            (1, 4096),
+            (4095, 8192),
+            (77_777, 999_999),
+            (MIB - 1, MIB),
+        ] {
             let range = format!("range: bytes={first}-{last}\r\n");
             let response = client.get(&format!("/{MIB}"), &range);
             let [from, to] = [first, last.min(MIB - 1)].map(|n| usize::try_from(n).unwrap());

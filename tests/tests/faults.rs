@@ -66,7 +66,11 @@ fn a_slow_reader_gets_every_byte() {
 fn pipelined_requests_are_answered_in_order() {
     let _alone = alone();
     let dir = tree();
-    let names = [("small", 2, 1000), ("large", 1, LARGE), ("middle", 3, 100_000)];
+    let names = [
+        ("small", 2, 1000),
+        ("large", 1, LARGE),
+        ("middle", 3, 100_000),
+    ];
     for_each_stack(dir.path(), |server, which| {
         let mut client = Client::connect(&server.address);
         let order: Vec<_> = names.iter().cycle().take(12).collect();
@@ -78,7 +82,11 @@ fn pipelined_requests_are_answered_in_order() {
         for (name, _, len) in order {
             let response = client.response("GET").unwrap();
             let expected = content::sha256(&dir.path().join(name)).unwrap();
-            assert_eq!((response.len, response.sha256), (*len, expected), "{which} {name}");
+            assert_eq!(
+                (response.len, response.sha256),
+                (*len, expected),
+                "{which} {name}"
+            );
         }
     });
 }
@@ -165,7 +173,9 @@ fn a_file_truncated_while_it_is_sent_closes_its_connection_only() {
             client.send("GET /large HTTP/1.1\r\nhost: test\r\n\r\n");
             client.head().unwrap();
             // The rest does not fit into the socket's buffers, so the send is under way.
-            let file = OpenOptions::new().write(true).open(dir.path().join("large"));
+            let file = OpenOptions::new()
+                .write(true)
+                .open(dir.path().join("large"));
             file.unwrap().set_len(100_000).unwrap();
             match client.rest() {
                 Ok(rest) => assert!((rest.len() as u64) < LARGE, "{stack:?} {method}"),
@@ -201,7 +211,11 @@ fn a_file_that_grows_is_sent_in_the_promised_length_and_a_replaced_one_as_it_was
         let mut hash = <sha2::Sha256 as sha2::Digest>::new();
         sha2::Digest::update(&mut hash, client.read_exact(len).unwrap());
         assert_eq!(content::hex(hash), expected, "{which}");
-        assert_eq!(client.get("/large", "").len, LARGE / 2, "{which}: now the new one");
+        assert_eq!(
+            client.get("/large", "").len,
+            LARGE / 2,
+            "{which}: now the new one"
+        );
     });
 }
 

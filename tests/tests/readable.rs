@@ -95,9 +95,9 @@ fn copying(
 + 'static {
     tower::util::MapResponse::new(inner, |response: Response<FileBody>| {
         response.map(|body| {
-            AxumBody::new(body.map_frame(|frame| {
-                frame.map_data(|data| Bytes::copy_from_slice(&data))
-            }))
+            AxumBody::new(
+                body.map_frame(|frame| frame.map_data(|data| Bytes::copy_from_slice(&data))),
+            )
         })
     })
 }
@@ -165,14 +165,16 @@ fn through_a_wrapper_without_vectored_writes_the_bytes_are_right() {
         runtime().block_on(async move {
             server.set_nonblocking(true).unwrap();
             let socket = tokio::net::UnixStream::from_std(server).unwrap();
-            let stream =
-                lendfile::LendStream::new(lendfile::EpollTransport::new(socket));
+            let stream = lendfile::LendStream::new(lendfile::EpollTransport::new(socket));
             let service = sending(file, Lending::Always, || {});
             let service = tower::util::MapRequest::new(service, |request: Request<_>| {
                 request.map(AxumBody::new)
             });
             _ = auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(Flat(stream)), TowerToHyperService::new(service))
+                .serve_connection(
+                    TokioIo::new(Flat(stream)),
+                    TowerToHyperService::new(service),
+                )
                 .await;
         });
     });
@@ -192,7 +194,11 @@ fn truncated_under_gzip_the_response_is_aborted_and_the_process_lives() {
         let service = CompressionLayer::new()
             .compress_when(SizeAbove::new(1))
             .layer(sending(file, lending, truncate(dir.path())));
-        assert_aborted(service, "accept-encoding: gzip\r\n", &format!("{lending:?}"));
+        assert_aborted(
+            service,
+            "accept-encoding: gzip\r\n",
+            &format!("{lending:?}"),
+        );
     }
 }
 
@@ -224,7 +230,9 @@ fn truncated_under_rustls_the_connection_ends_early() {
     let (dir, file, _) = file();
     let (mut client, _server) = tls(sending(file, Lending::Always, truncate(dir.path())));
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-    client.response("GET").expect_err("a whole response of a truncated file");
+    client
+        .response("GET")
+        .expect_err("a whole response of a truncated file");
 }
 
 #[test]
@@ -250,7 +258,10 @@ fn a_mapping_found_missing_is_not_lent_again() {
     );
     // The slot is clean for the next file.
     drop((lent, mapping));
-    File::create(dir.path().join("other")).unwrap().set_len(LEN).unwrap();
+    File::create(dir.path().join("other"))
+        .unwrap()
+        .set_len(LEN)
+        .unwrap();
     let other = FileRegion::whole(OpenFile::open(dir.path().join("other")).unwrap());
     assert!(!other.map().unwrap().is_poisoned());
 }

@@ -104,7 +104,10 @@ fn a_nested_service_redirects_to_the_path_the_client_knows() {
     let server = Server::start(Stack::AxumServe, Network::Tcp, Method::Auto, app);
     let mut client = Client::connect(&server.address);
     let response = client.get("/files/sub", "");
-    assert_eq!((response.status, &*response.headers["location"]), (301, "/files/sub/"));
+    assert_eq!(
+        (response.status, &*response.headers["location"]),
+        (301, "/files/sub/")
+    );
     assert_eq!(client.get("/files/data", "").body, b"0123456789");
 }
 
@@ -128,7 +131,10 @@ fn types_lengths_and_validators_are_there_and_conditions_are_kept() {
     assert_eq!(whole.headers["content-length"], "10");
     assert_eq!(whole.headers["accept-ranges"], "bytes");
     let (etag, date) = (&whole.headers["etag"], &whole.headers["last-modified"]);
-    assert!(!etag.starts_with("W/"), "an hour old, so it has settled: {etag}");
+    assert!(
+        !etag.starts_with("W/"),
+        "an hour old, so it has settled: {etag}"
+    );
 
     let head = client.request("HEAD", "/data", "");
     assert_eq!(head.headers["content-length"], "10");
@@ -141,14 +147,22 @@ fn types_lengths_and_validators_are_there_and_conditions_are_kept() {
         (format!("if-unmodified-since: {date}\r\n"), 200, 10),
         (format!("range: bytes=2-4\r\nif-range: {etag}\r\n"), 206, 3),
         (format!("range: bytes=2-4\r\nif-range: {date}\r\n"), 206, 3),
-        ("range: bytes=2-4\r\nif-range: \"other\"\r\n".to_owned(), 200, 10),
+        (
+            "range: bytes=2-4\r\nif-range: \"other\"\r\n".to_owned(),
+            200,
+            10,
+        ),
         ("range: bytes=-3\r\n".to_owned(), 206, 3),
         ("range: lines=1-2\r\n".to_owned(), 200, 10),
         ("range: bytes=0-1,4-5\r\n".to_owned(), 200, 10),
         ("range: bytes=10-\r\n".to_owned(), 416, 22),
     ] {
         let response = client.get("/data", &condition);
-        assert_eq!((response.status, response.len), (status, len), "{condition}");
+        assert_eq!(
+            (response.status, response.len),
+            (status, len),
+            "{condition}"
+        );
         if status == 304 {
             assert_eq!(response.headers["etag"], *etag);
             assert!(!response.headers.contains_key("content-length"));
@@ -165,8 +179,12 @@ fn a_client_that_half_closes_after_its_request_is_answered() {
         unreachable!("asked for TCP")
     };
     let mut socket = std::net::TcpStream::connect(addr).unwrap();
-    socket.set_read_timeout(Some(lendfile_tests::PATIENCE)).unwrap();
-    socket.write_all(b"GET /data HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    socket
+        .set_read_timeout(Some(lendfile_tests::PATIENCE))
+        .unwrap();
+    socket
+        .write_all(b"GET /data HTTP/1.1\r\nhost: test\r\n\r\n")
+        .unwrap();
     socket.shutdown(std::net::Shutdown::Write).unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();

@@ -72,7 +72,10 @@ async fn a_file_that_refuses_sendfile_is_copied_from_then_on() {
             assert_eq!(sent.method, Method::Copy);
             region.advance(sent.bytes as u64);
         }
-        assert!(file.refused().contains(Method::Sendfile), "it is remembered");
+        assert!(
+            file.refused().contains(Method::Sendfile),
+            "it is remembered"
+        );
         drop(transport);
         let mut got = Vec::new();
         io::Read::read_to_end(&mut peer, &mut got).unwrap();

@@ -35,7 +35,11 @@ fn the_lent_mapping_has_no_resident_page_while_it_is_served() {
             assert_eq!(status, 200);
             // The rest does not fit into the socket: the body is under way now.
             let resident = resident_of(&path);
-            assert_eq!(resident, [0], "{stack:?} {network:?}: one mapping, untouched");
+            assert_eq!(
+                resident,
+                [0],
+                "{stack:?} {network:?}: one mapping, untouched"
+            );
             client.read_exact(64 << 20).unwrap();
             // And again, whole, so that the check above was not of a broken transfer.
             assert_eq!(client.get("/large", "").sha256, hash);
@@ -82,7 +86,10 @@ fn reporting(
 fn what_a_stalled_peer_gets(network: Network, method: Method) -> io::Result<(bool, bool)> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("file");
-    let (old, new) = (content::bytes(1, UNREAD_BYTES), content::bytes(2, UNREAD_BYTES));
+    let (old, new) = (
+        content::bytes(1, UNREAD_BYTES),
+        content::bytes(2, UNREAD_BYTES),
+    );
     fs::write(&path, &old)?;
     let (service, ended) = reporting(path.clone(), Lending::Advertised);
     let server = Server::start(Stack::Serve, network, method, service);
@@ -144,7 +151,10 @@ fn small_files_are_copied_with_their_head_unless_a_method_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     content::write(&path, 4, 1000).unwrap();
-    for (asked, used) in [(Method::Auto, Method::Copy), (Method::Sendfile, Method::Sendfile)] {
+    for (asked, used) in [
+        (Method::Auto, Method::Copy),
+        (Method::Sendfile, Method::Sendfile),
+    ] {
         let (service, ended) = reporting(path.clone(), Lending::Advertised);
         let server = Server::start(Stack::Serve, Network::Tcp, asked, service);
         Client::connect(&server.address).get("/", "");

@@ -84,7 +84,13 @@ extern "C" fn tell_by_exit_with_info(
     // SAFETY: the guard passes on what the kernel gave it.
     let code = unsafe { (*info).si_code };
     // SAFETY: async-signal-safe, and does not return.
-    unsafe { libc::_exit(if signal == libc::SIGBUS && code > 0 { REACHED } else { 1 }) };
+    unsafe {
+        libc::_exit(if signal == libc::SIGBUS && code > 0 {
+            REACHED
+        } else {
+            1
+        })
+    };
 }
 
 fn install(handler: usize, flags: libc::c_int) {
@@ -118,7 +124,10 @@ fn a_fault_outside_the_arena_reaches_the_handler_installed_before() {
 fn a_handler_with_siginfo_gets_the_kernels_siginfo() {
     const NAME: &str = "a_handler_with_siginfo_gets_the_kernels_siginfo";
     if is_child(NAME) {
-        install(tell_by_exit_with_info as *const () as usize, libc::SA_SIGINFO);
+        install(
+            tell_by_exit_with_info as *const () as usize,
+            libc::SA_SIGINFO,
+        );
         use_the_guard();
         touch(foreign_missing_page());
         return;
@@ -169,7 +178,10 @@ fn when_the_kernel_has_no_more_areas_the_refusal_is_reported_and_the_slot_given_
     }
     let output = in_child(NAME);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
 }
 
 /// Maps pages of alternating protection, which cannot share an area, until there are no more.
