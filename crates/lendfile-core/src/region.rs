@@ -4,7 +4,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use rustix::io::Errno;
@@ -21,6 +21,7 @@ pub struct OpenFile {
     file: File,
     metadata: Metadata,
     refused: AtomicU8,
+    ended_early: AtomicBool,
     /// Shared by the transfers under way, so that they use one mapping. Weak: a mapping keeps a
     /// deleted file's blocks, so it goes with its last user.
     pub(crate) mapping: Mutex<Weak<Mapping>>,
@@ -41,6 +42,7 @@ impl OpenFile {
             file,
             metadata,
             refused: AtomicU8::new(0),
+            ended_early: AtomicBool::new(false),
             mapping: Mutex::new(Weak::new()),
         }))
     }
@@ -70,6 +72,11 @@ impl OpenFile {
     /// What `fstat` said when it was opened.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// Whether a transfer has found the file shorter than it was when it was opened.
+    pub fn has_ended_early(&self) -> bool {
+        self.ended_early.load(Ordering::Relaxed)
     }
 
     /// The methods that this file's filesystem has refused.
@@ -181,8 +188,9 @@ impl FileRegion {
         first
     }
 
-    /// The error for a file that ended at or before this region's start.
+    /// Notes that the file ended at or before this region's start, and makes the error for it.
     pub fn ended_early(&self) -> Error {
+        self.file.ended_early.store(true, Ordering::Relaxed);
         Error::new(
             ErrorKind::FileChanged,
             format!(

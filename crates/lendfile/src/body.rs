@@ -154,6 +154,11 @@ impl FileBody {
         }
     }
 
+    /// Whether its bytes are, or were, lent.
+    pub fn is_lent(&self) -> bool {
+        !matches!(self.state, State::Done | State::Memory(_) | State::Owned(_))
+    }
+
     /// Calls `callback` with the report when the transfer ends: after the last byte was accepted
     /// by the socket, or when the connection let go of them. For owned chunks: when the body is
     /// dropped. It runs in the connection's task and must not block. A body from memory has no

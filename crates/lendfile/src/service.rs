@@ -19,10 +19,14 @@
 //! Preconditions are evaluated in the order of RFC 9110 §13.2.2. One range is answered by 206,
 //! several by the whole file, none that can be satisfied by 416 (RFC 9110 §14.2).
 //!
+//! A file is opened when it is asked for and kept open for a while; within the
+//! [staleness](ServeDir::staleness) time of a second, the path is not looked at again.
+//!
 //! A file that becomes shorter while it is sent ends in a closed connection; one that grows is
 //! sent in the promised length; one replaced by another of its name goes on as the old one. A
 //! file overwritten in place may be sent in parts old and new: pages go by reference.
 
+mod cache;
 mod conditional;
 mod open;
 mod path;

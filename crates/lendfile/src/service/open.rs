@@ -36,7 +36,7 @@ pub(super) enum Way {
 }
 
 /// What a path led to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Opened {
     Directory,
     File(Arc<OpenFile>),
