@@ -72,7 +72,6 @@ impl Probe {
             probe::Format::Human
         };
         probe::run(&self.dir, format)
-            .map_err(|error| Failure::new(format!("cannot probe {}: {error}", self.dir.display())))
     }
 }
 

@@ -7,6 +7,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
+use rustix::io::Errno;
+
+/// The cure when descriptors have run out: each thread needs a few.
+const MORE_DESCRIPTORS: &str = "ask for fewer by --threads, or allow more by ulimit -n";
+
 /// A failure to be shown to a person.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -20,8 +25,8 @@ impl Failure {
         }
     }
 
-    /// The directory cannot be served.
-    pub(crate) fn directory(path: &Path, error: &io::Error) -> Self {
+    /// The directory cannot be served, or whatever else `purpose` says.
+    pub(crate) fn directory(purpose: &str, path: &Path, error: &io::Error) -> Self {
         let cure = match error.kind() {
             io::ErrorKind::NotFound => "check the spelling",
             io::ErrorKind::NotADirectory => "name the directory that holds the file",
@@ -29,7 +34,7 @@ impl Failure {
             _ => "name a directory that can be read",
         };
         Self::new(format_args!(
-            "cannot serve {}: {error}; {cure}",
+            "cannot {purpose} {}: {error}; {cure}",
             path.display()
         ))
     }
@@ -37,6 +42,7 @@ impl Failure {
     /// The address cannot be listened on.
     pub(crate) fn listen(addr: SocketAddr, error: &io::Error) -> Self {
         let cure = match error.kind() {
+            _ if is_exhausted(error) => MORE_DESCRIPTORS,
             io::ErrorKind::AddrInUse => "stop the other server, or choose another port by --listen",
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 are privileged: choose another by --listen, or grant CAP_NET_BIND_SERVICE"
@@ -49,10 +55,27 @@ impl Failure {
         Self::new(format_args!("cannot listen on {addr}: {error}; {cure}"))
     }
 
+    /// The threads cannot be set up.
+    pub(crate) fn start(error: &io::Error) -> Self {
+        let cure = match error.kind() {
+            _ if is_exhausted(error) => MORE_DESCRIPTORS,
+            io::ErrorKind::Unsupported => "choose another by --method",
+            _ => "ask for fewer by --threads",
+        };
+        Self::new(format_args!("cannot start the threads: {error}; {cure}"))
+    }
+
     /// Writes the line to standard error.
     pub(crate) fn report(self) -> ExitCode {
         // Nobody is left to tell if standard error is gone.
         _ = writeln!(io::stderr(), "lendfile: {}", self.line);
         ExitCode::FAILURE
     }
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
+    )
 }

@@ -16,6 +16,8 @@ use std::path::Path;
 use report::Report;
 use subject::Subject;
 
+use crate::failure::Failure;
+
 /// How the report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -33,13 +35,24 @@ pub(crate) enum Format {
 ///
 /// # Errors
 ///
-/// `directory` cannot be opened, or standard output cannot be written.
-pub(crate) fn run(directory: &Path, format: Format) -> io::Result<()> {
-    let report = collect(directory)?;
+/// `directory` cannot be opened, or standard output cannot be written. A reader that has read
+/// enough (`| head`) is none.
+pub(crate) fn run(directory: &Path, format: Format) -> Result<(), Failure> {
+    let report =
+        collect(directory).map_err(|error| Failure::directory("probe", directory, &error))?;
     let text = match format {
-        Format::Human => render::human(&report),
-        Format::Json => render::json(&report)?,
+        Format::Human => Ok(render::human(&report)),
+        Format::Json => render::json(&report),
     };
+    match text.and_then(|text| write(&text)) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(format_args!(
+            "cannot write the report: {error}; look at where standard output goes"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()

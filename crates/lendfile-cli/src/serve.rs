@@ -1,14 +1,16 @@
 //! `lendfile serve`: one runtime per thread, each with a listening socket of its own.
 
+use std::future::IntoFuture;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::process;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use lendfile::ServeDir;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::{self, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::args::Serve;
@@ -17,13 +19,13 @@ use crate::failure::Failure;
 /// Connections that wait to be accepted, per thread; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
-/// Exit code of a process that a second SIGINT stopped, as a shell would see it.
-const INTERRUPTED: i32 = 130;
+/// What a shell adds to a signal's number to make the exit code of whom it ended.
+const SIGNALLED: i32 = 128;
 
 /// Serves until a signal comes.
 pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
     let service =
-        ServeDir::new(&args.dir).map_err(|error| Failure::directory(&args.dir, &error))?;
+        ServeDir::new(&args.dir).map_err(|error| Failure::directory("serve", &args.dir, &error))?;
     let threads = args
         .threads
         .or_else(|| thread::available_parallelism().ok())
@@ -34,18 +36,29 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
         .local_addr()
         .map_err(|error| Failure::listen(args.listen, &error))?;
     let (stop, stopped) = watch::channel(());
-    let workers: Vec<_> = listeners
+    // Everything that can fail comes before the line that says it serves.
+    let workers = listeners
         .into_iter()
-        .map(|listener| {
-            let (args, service, stopped) = (args.clone(), service.clone(), stopped.clone());
-            thread::spawn(move || work(&args, listener, service, stopped))
-        })
-        .collect();
+        .map(|listener| Worker::new(args, listener, service.clone(), stopped.clone()))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(|error| Failure::start(&error))?;
     drop(stopped);
+    let runtime = runtime().map_err(|error| Failure::start(&error))?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::new().map_err(|error| Failure::start(&error))?
+    };
+    let workers = workers
+        .into_iter()
+        .map(Worker::start)
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(|error| Failure::start(&error))?;
     announce(addr);
-    runtime()
-        .and_then(|runtime| runtime.block_on(wait_for_signal()))
-        .map_err(|error| Failure::new(format_args!("cannot wait for signals: {error}")))?;
+    runtime.block_on(signals.next());
+    thread::spawn(move || {
+        let signal = runtime.block_on(signals.next());
+        process::exit(SIGNALLED + signal.as_raw_value());
+    });
     // The workers hold the other end until they have finished.
     drop(stop);
     for worker in workers {
@@ -59,15 +72,21 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
 
 /// One listening socket per thread; the kernel spreads the connections among them.
 fn listen(addr: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
-    // SO_REUSEPORT would let a second server of the same user share the port unnoticed, so the
-    // address is tried without it first.
-    let first = bind(addr, Sharing::Exclusive)?;
     if threads == 1 {
-        return Ok(vec![first]);
+        return Ok(vec![bind(addr, Sharing::Exclusive)?]);
     }
+    // SO_REUSEPORT would let a second server of the same user share the port unnoticed, so a
+    // given one is tried without it first. A free one the kernel never takes from others.
+    if addr.port() != 0 {
+        bind(addr, Sharing::Exclusive)?;
+    }
+    let first = bind(addr, Sharing::Shared)?;
     let addr = first.local_addr()?;
-    drop(first);
-    (0..threads).map(|_| bind(addr, Sharing::Shared)).collect()
+    let mut listeners = vec![first];
+    for _ in 1..threads {
+        listeners.push(bind(addr, Sharing::Shared)?);
+    }
+    Ok(listeners)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,28 +108,40 @@ fn bind(addr: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn work(
-    args: &Serve,
-    listener: TcpListener,
-    service: ServeDir,
-    mut stopped: watch::Receiver<()>,
-) -> io::Result<()> {
-    runtime()?.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        lendfile::serve(listener, service)
+/// A thread's server, ready to run.
+struct Worker {
+    runtime: Runtime,
+    serve: lendfile::Serve<tokio::net::TcpListener, ServeDir>,
+}
+
+impl Worker {
+    fn new(
+        args: &Serve,
+        listener: TcpListener,
+        service: ServeDir,
+        mut stopped: watch::Receiver<()>,
+    ) -> io::Result<Self> {
+        let runtime = runtime()?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let serve = lendfile::serve(listener, service)
             .with_method(args.method)?
             .with_graceful_shutdown(async move {
                 // Resolves when the sender is gone.
                 _ = stopped.changed().await;
-            })
-            .await
-    })
+            });
+        Ok(Self { runtime, serve })
+    }
+
+    fn start(self) -> io::Result<JoinHandle<io::Result<()>>> {
+        thread::Builder::new().spawn(move || self.runtime.block_on(self.serve.into_future()))
+    }
 }
 
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
+fn runtime() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// The first line on standard output; programs wait for it.
@@ -121,26 +152,26 @@ fn announce(addr: SocketAddr) {
     _ = stdout.flush();
 }
 
-/// Waits for the first SIGINT or SIGTERM; the second ends the process at once.
-async fn wait_for_signal() -> io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// The signals that end the process: the first one when what runs has finished, the second one at
+/// once.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on.
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
-    thread::spawn(move || {
-        let waiting = runtime().map(|runtime| {
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-            });
-        });
-        if waiting.is_ok() {
-            process::exit(INTERRUPTED);
+
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
         }
-    });
-    Ok(())
+    }
 }

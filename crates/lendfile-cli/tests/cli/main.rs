@@ -1,0 +1,8 @@
+//! The `lendfile` binary, as its users meet it: what it prints, how it ends, and the bytes.
+#![forbid(unsafe_code)]
+
+mod command;
+mod failures;
+mod output;
+mod serve;
+mod shutdown;

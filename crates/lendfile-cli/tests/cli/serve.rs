@@ -1,0 +1,69 @@
+//! `lendfile serve`: the right bytes, however they are sent.
+
+use std::thread;
+
+use lendfile::Method;
+use lendfile_tests::content;
+
+use crate::command::{connect, serve};
+
+/// Empty, small enough to be sent with its head, and too large for a socket's buffer.
+const LENGTHS: [u64; 3] = [0, 1000, 9_000_001];
+
+#[test]
+fn every_method_sends_the_right_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    for len in LENGTHS {
+        content::write(&dir.path().join(len.to_string()), len, len).unwrap();
+    }
+    for method in Method::ALL {
+        let (_server, addr) = serve(dir.path(), &["--method", method.name()]);
+        let mut client = connect(addr);
+        for len in LENGTHS {
+            let response = client.get(&format!("/{len}"), "");
+            assert_eq!((response.status, response.len), (200, len), "{method}");
+            let sha256 = content::sha256(&dir.path().join(len.to_string())).unwrap();
+            assert_eq!(response.sha256, sha256, "{method}: {len} bytes");
+        }
+    }
+}
+
+#[test]
+fn many_connections_to_two_threads_all_get_the_right_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    content::write(&path, 1, 1_000_001).unwrap();
+    let sha256 = content::sha256(&path).unwrap();
+    let (_server, addr) = serve(dir.path(), &["--threads", "2"]);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                // Open at once, so that both threads of the server have some.
+                let clients: [_; 8] = std::array::from_fn(|_| connect(addr));
+                for mut client in clients {
+                    let response = client.get("/file", "");
+                    assert_eq!((response.status, &response.sha256), (200, &sha256));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_is_outside_of_the_directory_is_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = dir.path().join("served");
+    std::fs::create_dir(&served).unwrap();
+    content::write(&dir.path().join("secret"), 1, 100).unwrap();
+    std::os::unix::fs::symlink("../secret", served.join("link")).unwrap();
+    let (_server, addr) = serve(&served, &[]);
+    let mut client = connect(addr);
+    for (path, status) in [
+        ("/../secret", 400),
+        ("/%2e%2e/secret", 400),
+        ("/..%2fsecret", 404),
+        ("/link", 404),
+    ] {
+        assert_eq!(client.get(path, "").status, status, "{path}");
+    }
+}

@@ -1,0 +1,6 @@
+//! Each example, run as a process of its own and talked to over a socket.
+#![forbid(unsafe_code)]
+
+mod axum_download;
+mod child;
+mod hyper_body;
