@@ -121,3 +121,15 @@ fn open_files_are_bounded_however_many_are_asked_for() {
         assert!(descriptors() < before + 300, "after {k} files");
     }
 }
+
+#[test]
+fn a_clone_with_other_options_does_not_share_what_they_allowed() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(".hidden"), "hidden").unwrap();
+    let strict = ServeDir::new(dir.path()).unwrap();
+    let (_open_server, mut open) = serve(strict.clone().dotfiles());
+    assert_eq!(open.get("/.hidden", "").body, b"hidden");
+    let (_strict_server, mut strict) = serve(strict);
+    assert_eq!(strict.get("/.hidden", "").status, 404);
+}

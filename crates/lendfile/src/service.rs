@@ -36,4 +36,4 @@ mod serve_dir;
 mod validators;
 
 pub use response::FileResponse;
-pub use serve_dir::ServeDir;
+pub use serve_dir::{ResponseFuture, ServeDir};

@@ -14,7 +14,7 @@ use super::{CannotLend, Mapping, sys};
 const CLASSES: [(u32, usize); 4] = [(24, 16_384), (30, 2_048), (36, 128), (41, 8)];
 
 /// How far the counts are halved when the whole range is refused (`RLIMIT_AS`, sanitizers).
-const SMALLER_TRIES: u32 = 8;
+const SMALLER_TRIES: u32 = 12;
 
 static ARENA: OnceLock<Option<Arena>> = OnceLock::new();
 /// How often the guard has put zeros where a page was missing, in this process.

@@ -1,6 +1,7 @@
 //! The owned way: the file read in chunks, without blocking the thread.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,10 +12,15 @@ use lendfile_epoll::FileReader;
 /// actix-files read), 4.0–5.0 at 256 KiB; Linux 6.18, loopback.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// Chunks that are kept for the next reader, in all 8 MiB. A new one must be zeroed and its pages
+/// faulted in, which took as long as copying the file into it.
+const POOLED_CHUNKS: usize = 32;
+
+static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
 pub(super) struct Owned {
     rest: FileRegion,
     reader: FileReader,
-    buffer: Vec<u8>,
 }
 
 impl Owned {
@@ -22,7 +28,6 @@ impl Owned {
         Self {
             rest: region,
             reader: FileReader::new(),
-            buffer: Vec::new(),
         }
     }
 
@@ -31,14 +36,52 @@ impl Owned {
         self.rest.len()
     }
 
-    /// The next chunk; empty at the end.
+    /// The next chunk; empty at the end. No buffer is held while it waits.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let want = usize::try_from(self.rest.len()).map_or(CHUNK_BYTES, |n| n.min(CHUNK_BYTES));
-        self.buffer.resize(want, 0);
-        let read = ready!(self.reader.poll_read(cx, &self.rest, &mut self.buffer));
-        let n = read.inspect_err(log_file_failure)?;
-        self.rest.advance(n as u64);
-        self.buffer.truncate(n);
-        Poll::Ready(Ok(std::mem::take(&mut self.buffer).into()))
+        let mut chunk = Chunk::of(want);
+        let buffer = &mut chunk.buffer[..want];
+        let read = ready!(self.reader.poll_read(cx, &self.rest, buffer));
+        chunk.len = read.inspect_err(log_file_failure)?;
+        self.rest.advance(chunk.len as u64);
+        Poll::Ready(Ok(Bytes::from_owner(chunk)))
     }
+}
+
+/// A buffer that returns to the pool if it is as long as they are there.
+struct Chunk {
+    buffer: Vec<u8>,
+    len: usize,
+}
+
+impl Chunk {
+    fn of(len: usize) -> Self {
+        let pooled = match len {
+            CHUNK_BYTES => pool().pop(),
+            _ => None,
+        };
+        Self {
+            buffer: pooled.unwrap_or_else(|| vec![0; len]),
+            len: 0,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let mut pool = pool();
+        if self.buffer.len() == CHUNK_BYTES && pool.len() < POOLED_CHUNKS {
+            pool.push(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+fn pool() -> std::sync::MutexGuard<'static, Vec<Vec<u8>>> {
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }

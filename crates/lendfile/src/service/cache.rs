@@ -1,22 +1,22 @@
-//! Open files that were asked for a moment ago, so that a hot one costs no `openat2`, `fstat` and
-//! `mmap` per request (together a tenth of a 1 MiB response).
+//! Responses made a moment ago, with their open files, so that a hot one costs no decoding of its
+//! path, no `openat2`, `fstat` and `mmap`, and no formatting of dates and tags (together more than
+//! a tenth of a 1 MiB response).
 //!
 //! An entry is used without looking for the staleness time; then the path is opened again, and the
 //! entry goes on only if that led to the same version of the same file. An entry that is replaced
-//! or evicted is closed when its last transfer ends. Names that lead nowhere are not kept.
+//! or evicted is closed when its last transfer ends. Paths that lead to no file are not kept.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use lendfile_core::FileRegion;
 use lendfile_core::lent::Mapping;
-use lendfile_core::{FileRegion, OpenFile};
 use quick_cache::sync::Cache as QuickCache;
 
-use super::open::Opened;
+use super::FileResponse;
 
 /// Open files kept at most. The usual limit of descriptors is 1,024 and connections need theirs.
 const ENTRIES: usize = 256;
@@ -25,9 +25,10 @@ const ENTRIES: usize = 256;
 /// may hold a deleted file a little longer.
 const UNUSED: Duration = Duration::from_secs(10);
 
+/// By the path of the request's target as it was sent: another spelling of it is another entry.
 #[derive(Debug)]
 pub(super) struct Cache {
-    entries: QuickCache<PathBuf, Arc<Entry>>,
+    entries: QuickCache<String, Arc<Entry>>,
     epoch: Instant,
     staleness: Duration,
     /// When unused entries were last looked for.
@@ -37,14 +38,31 @@ pub(super) struct Cache {
 /// Since the cache's epoch.
 type Milliseconds = AtomicU64;
 
+/// A response made of an open file.
 #[derive(Debug)]
-struct Entry {
-    opened: Opened,
+pub(super) struct Entry {
+    response: FileResponse,
     /// Held while the entry is, so that a hot file is mapped once. The `OpenFile` itself holds it
     /// weakly, for the transfers that share it.
     mapping: OnceLock<Arc<Mapping>>,
     checked: Milliseconds,
     used: Milliseconds,
+}
+
+impl Entry {
+    pub(super) fn response(&self) -> &FileResponse {
+        &self.response
+    }
+
+    /// Keeps the file's mapping for as long as the entry.
+    pub(super) fn keep_mapping(&self) {
+        if self.mapping.get().is_none()
+            && let Ok(mapping) = FileRegion::whole(self.response.file().clone()).map()
+        {
+            // Another request may have been faster; its mapping is the same.
+            _ = self.mapping.set(mapping);
+        }
+    }
 }
 
 impl Cache {
@@ -58,7 +76,7 @@ impl Cache {
     }
 
     /// What `path` led to within the staleness time.
-    pub(super) fn fresh(&self, path: &Path) -> Option<Opened> {
+    pub(super) fn fresh(&self, path: &str) -> Option<Arc<Entry>> {
         if self.staleness.is_zero() {
             return None;
         }
@@ -66,56 +84,39 @@ impl Cache {
         self.sweep(now);
         let entry = self.entries.get(path)?;
         let age = now.saturating_sub(entry.checked.load(Ordering::Relaxed));
-        let ended_early = match &entry.opened {
-            Opened::Directory => false,
-            Opened::File(file) => file.has_ended_early(),
-        };
-        if ended_early || u128::from(age) >= self.staleness.as_millis() {
+        let stale = u128::from(age) >= self.staleness.as_millis();
+        if stale || entry.response.file().has_ended_early() {
             return None;
         }
         entry.used.store(now, Ordering::Relaxed);
-        Some(entry.opened.clone())
+        Some(entry)
     }
 
-    /// Notes what `path` leads to now, and returns what to use: the file that was open already if
-    /// it is the same.
-    pub(super) fn refresh(&self, path: &Path, opened: Opened) -> Opened {
-        if self.staleness.is_zero() {
-            return opened;
-        }
+    /// Notes what `path` leads to now, and returns what to use: the entry there was if its file is
+    /// the same.
+    pub(super) fn refresh(&self, path: &str, response: FileResponse) -> Arc<Entry> {
         let now = self.now();
         if let Some(entry) = self.entries.get(path)
-            && is_same(&entry.opened, &opened)
+            && is_same(&entry.response, &response)
         {
             entry.checked.store(now, Ordering::Relaxed);
             entry.used.store(now, Ordering::Relaxed);
-            return entry.opened.clone();
+            return entry;
         }
-        let entry = Entry {
-            opened: opened.clone(),
+        let entry = Arc::new(Entry {
+            response,
             mapping: OnceLock::new(),
             checked: AtomicU64::new(now),
             used: AtomicU64::new(now),
-        };
-        self.entries.insert(path.to_owned(), Arc::new(entry));
-        opened
-    }
-
-    /// Keeps the file's mapping for as long as its entry.
-    pub(super) fn keep_mapping(&self, path: &Path, file: &Arc<OpenFile>) {
-        if let Some(entry) = self.entries.get(path)
-            && let Opened::File(cached) = &entry.opened
-            && Arc::ptr_eq(cached, file)
-            && entry.mapping.get().is_none()
-            && let Ok(mapping) = FileRegion::whole(file.clone()).map()
-        {
-            // Another request may have been faster; its mapping is the same.
-            _ = entry.mapping.set(mapping);
+        });
+        if !self.staleness.is_zero() {
+            self.entries.insert(path.to_owned(), entry.clone());
         }
+        entry
     }
 
     /// Forgets `path`, which led nowhere.
-    pub(super) fn forget(&self, path: &Path) {
+    pub(super) fn forget(&self, path: &str) {
         self.entries.remove(path);
     }
 
@@ -138,14 +139,12 @@ impl Cache {
     }
 }
 
-fn is_same(a: &Opened, b: &Opened) -> bool {
-    match (a, b) {
-        (Opened::Directory, Opened::Directory) => true,
-        (Opened::File(a), Opened::File(b)) => {
-            version(a.metadata()) == version(b.metadata()) && !a.has_ended_early()
-        }
-        _ => false,
-    }
+/// Whether the response made before is still right. A tag that was weak because the file had just
+/// changed may have become strong.
+fn is_same(before: &FileResponse, now: &FileResponse) -> bool {
+    version(before.file().metadata()) == version(now.file().metadata())
+        && before.is_settled() == now.is_settled()
+        && !before.file().has_ended_early()
 }
 
 /// What tells one version of one file from another. ctime cannot be set back by anybody.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use headers::{AcceptRanges, ContentLength, ContentRange, HeaderMapExt};
+use headers::{AcceptRanges, ContentRange, HeaderMapExt};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RANGE};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use lendfile_core::{FileRegion, OpenFile};
@@ -13,6 +13,9 @@ use super::conditional::{self, Verdict};
 use super::range::{self, Wanted};
 use super::validators::Validators;
 use crate::{FileBody, Lending};
+
+/// Headers that a response usually has: type, tag, time, ranges, length, and hyper's date.
+const HEADERS: usize = 6;
 
 /// Makes the response to a request from an open file: entity tag, date, length and type, the
 /// request's preconditions and its range.
@@ -37,6 +40,7 @@ use crate::{FileBody, Lending};
 #[derive(Clone, Debug)]
 pub struct FileResponse {
     file: Arc<OpenFile>,
+    validators: Validators,
     headers: HeaderMap,
     lending: Lending,
 }
@@ -44,11 +48,18 @@ pub struct FileResponse {
 impl FileResponse {
     /// A response of all of `file`, as `application/octet-stream`.
     pub fn new(file: Arc<OpenFile>) -> Self {
-        let mut headers = HeaderMap::new();
+        let validators = Validators::of(file.metadata(), SystemTime::now());
+        let mut headers = HeaderMap::with_capacity(HEADERS);
         let unknown = HeaderValue::from_static("application/octet-stream");
         headers.insert(CONTENT_TYPE, unknown);
+        headers.typed_insert(validators.etag.clone());
+        if let Some(last_modified) = validators.last_modified {
+            headers.typed_insert(last_modified);
+        }
+        headers.typed_insert(AcceptRanges::bytes());
         Self {
             file,
+            validators,
             headers,
             lending: Lending::Advertised,
         }
@@ -81,7 +92,7 @@ impl FileResponse {
     }
 
     /// The response to `request`, which is a GET or a HEAD.
-    pub fn respond<B>(self, request: &Request<B>) -> Response<FileBody> {
+    pub fn respond<B>(&self, request: &Request<B>) -> Response<FileBody> {
         self.respond_to(request.method(), request.headers(), request.extensions())
     }
 
@@ -91,48 +102,44 @@ impl FileResponse {
         reason = "cannot happen: range::wanted gives parts within the file"
     )]
     pub fn respond_to(
-        self,
+        &self,
         method: &Method,
         request: &HeaderMap,
         extensions: &Extensions,
     ) -> Response<FileBody> {
-        let validators = Validators::of(self.file.metadata(), SystemTime::now());
-        let mut response = Response::new(FileBody::empty());
-        *response.headers_mut() = self.headers;
-        let headers = response.headers_mut();
-        headers.typed_insert(validators.etag.clone());
-        if let Some(last_modified) = validators.last_modified {
-            headers.typed_insert(last_modified);
-        }
-        match conditional::evaluate(request, &validators) {
+        match conditional::evaluate(request, &self.validators) {
             Verdict::NotModified => {
-                headers.remove(CONTENT_TYPE);
-                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                let mut response = self.head_of(StatusCode::NOT_MODIFIED);
+                response.headers_mut().remove(CONTENT_TYPE);
                 return response;
             }
             Verdict::PreconditionFailed => return status(StatusCode::PRECONDITION_FAILED),
             Verdict::Send => {}
         }
-        headers.typed_insert(AcceptRanges::bytes());
         let total = self.file.len();
         let wanted = match request.get(RANGE) {
             // A Range of a HEAD is ignored: §14.2 defines it for GET.
             Some(range) if method == Method::GET => {
-                match conditional::range_applies(request, &validators) {
+                match conditional::range_applies(request, &self.validators) {
                     true => range::wanted(range, total),
                     false => Wanted::Whole,
                 }
             }
             _ => Wanted::Whole,
         };
-        let (offset, len) = match wanted {
-            Wanted::Whole => (0, total),
+        let (region, mut response) = match wanted {
+            Wanted::Whole => {
+                let region = FileRegion::whole(self.file.clone());
+                (region, self.head_of(StatusCode::OK))
+            }
             Wanted::Part { offset, len } => {
+                let region = FileRegion::new(self.file.clone(), offset, len)
+                    .expect("a satisfiable range lies within the file");
                 let content_range = ContentRange::bytes(offset..offset + len, total)
-                    .expect("the part is not empty and lies within the file");
-                headers.typed_insert(content_range);
-                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                (offset, len)
+                    .expect("a satisfiable range is not empty");
+                let mut response = self.head_of(StatusCode::PARTIAL_CONTENT);
+                response.headers_mut().typed_insert(content_range);
+                (region, response)
             }
             Wanted::Unsatisfiable => {
                 let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE);
@@ -141,12 +148,28 @@ impl FileResponse {
                 return response;
             }
         };
-        response.headers_mut().typed_insert(ContentLength(len));
+        let length = HeaderValue::from(region.len());
+        response.headers_mut().insert(CONTENT_LENGTH, length);
         if method != Method::HEAD {
-            let region = FileRegion::new(self.file, offset, len)
-                .expect("a satisfiable range lies within the file");
             *response.body_mut() = FileBody::new(region, self.lending, extensions);
         }
+        response
+    }
+
+    /// The file that is sent.
+    pub(super) fn file(&self) -> &Arc<OpenFile> {
+        &self.file
+    }
+
+    /// Whether the file's tag is strong.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.validators.etag.is_weak()
+    }
+
+    fn head_of(&self, status: StatusCode) -> Response<FileBody> {
+        let mut response = Response::new(FileBody::empty());
+        *response.status_mut() = status;
+        *response.headers_mut() = self.headers.clone();
         response
     }
 }

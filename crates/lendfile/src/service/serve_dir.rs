@@ -2,18 +2,20 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use std::{fmt, io};
 
 use http::header::{ALLOW, LOCATION};
+use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use lendfile_core::OpenFile;
 use tower_service::Service;
 
-use super::cache::Cache;
+use super::cache::{Cache, Entry};
 use super::open::{Failure, Opened, Root};
 use super::path::{self, Dotfiles, Form, Refused};
 use super::response::{FileResponse, status};
@@ -45,6 +47,7 @@ pub struct ServeDir {
 struct Inner {
     root: Arc<Root>,
     cache: Arc<Cache>,
+    staleness: Duration,
     index: PathBuf,
     dotfiles: Dotfiles,
     lending: Lending,
@@ -61,6 +64,7 @@ impl ServeDir {
             inner: Arc::new(Inner {
                 root: Arc::new(Root::open(root.as_ref())?),
                 cache: Arc::new(Cache::new(STALENESS)),
+                staleness: STALENESS,
                 index: PathBuf::from("index.html"),
                 dotfiles: Dotfiles::Hide,
                 lending: Lending::Advertised,
@@ -86,7 +90,7 @@ impl ServeDir {
     /// most 256 files are kept open; unused ones for 10 s, or until the next request.
     #[must_use]
     pub fn staleness(self, time: Duration) -> Self {
-        self.with(|inner| inner.cache = Arc::new(Cache::new(time)))
+        self.with(|inner| inner.staleness = time)
     }
 
     /// Whether bodies are lent. Default: where the connection advertises it.
@@ -96,7 +100,10 @@ impl ServeDir {
     }
 
     fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
-        change(Arc::make_mut(&mut self.inner));
+        let inner = Arc::make_mut(&mut self.inner);
+        change(inner);
+        // A clone with other options must not find what these allowed.
+        inner.cache = Arc::new(Cache::new(inner.staleness));
         self
     }
 }
@@ -104,102 +111,150 @@ impl ServeDir {
 impl<B> Service<Request<B>> for ServeDir {
     type Response = Response<FileBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<FileBody>, Infallible>> + Send>>;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        if let Some(response) = self.inner.respond_at_once(&request) {
+            return ResponseFuture(Kind::Ready(Some(response)));
+        }
         let inner = self.inner.clone();
         // Without the body, the future is Send whatever the body is.
         let (head, _) = request.into_parts();
-        Box::pin(async move {
-            Ok(inner
-                .respond(&head.method, &head.uri, &head.headers, &head.extensions)
-                .await)
-        })
+        ResponseFuture(Kind::Opening(Box::pin(async move {
+            inner.find_and_respond(&head).await
+        })))
+    }
+}
+
+/// The response of a [`ServeDir`]; ready at once for a file that is open.
+pub struct ResponseFuture(Kind);
+
+enum Kind {
+    Opening(Pin<Box<dyn Future<Output = Response<FileBody>> + Send>>),
+    Ready(Option<Response<FileBody>>),
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<FileBody>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Kind::Opening(opening) => opening.as_mut().poll(cx).map(Ok),
+            Kind::Ready(response) => {
+                Poll::Ready(Ok(response.take().expect("polled after it was ready")))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 
 impl Inner {
-    async fn respond(
-        &self,
-        method: &Method,
-        uri: &Uri,
-        headers: &HeaderMap,
-        extensions: &Extensions,
-    ) -> Response<FileBody> {
-        match *method {
-            Method::GET | Method::HEAD => {}
+    /// The response, if nothing needs to be opened for it.
+    fn respond_at_once<B>(&self, request: &Request<B>) -> Option<Response<FileBody>> {
+        match *request.method() {
+            Method::GET | Method::HEAD => {
+                let entry = self.cache.fresh(request.uri().path())?;
+                Some(respond_with(
+                    &entry,
+                    request.method(),
+                    request.headers(),
+                    request.extensions(),
+                ))
+            }
             Method::OPTIONS => {
                 let mut response = Response::new(FileBody::empty());
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 response.headers_mut().insert(ALLOW, ALLOWED);
-                return response;
+                Some(response)
             }
             _ => {
                 let mut response = status(StatusCode::METHOD_NOT_ALLOWED);
                 response.headers_mut().insert(ALLOW, ALLOWED);
-                return response;
+                Some(response)
             }
         }
-        let found = match path::resolve(uri.path(), self.dotfiles) {
-            Ok(found) => found,
-            Err(Refused::Malformed) => return status(StatusCode::BAD_REQUEST),
-            Err(Refused::NotFound) => return status(StatusCode::NOT_FOUND),
-        };
-        let (file, name) = match self.open(&found.path).await {
-            Ok(Opened::File(file)) if found.form == Form::File => (file, found.path),
-            Ok(Opened::File(_)) => return status(StatusCode::NOT_FOUND),
-            Ok(Opened::Directory) if found.form == Form::File => {
-                return redirect_to_directory(uri, extensions);
-            }
-            Ok(Opened::Directory) => {
-                let index = found.path.join(&self.index);
-                match self.open(&index).await {
-                    Ok(Opened::File(file)) => (file, index),
-                    Ok(Opened::Directory) => return status(StatusCode::NOT_FOUND),
-                    Err(failure) => return refuse(&index, failure),
-                }
-            }
-            Err(failure) => return refuse(&found.path, failure),
-        };
-        let response = FileResponse::new(file.clone())
-            .content_type_of(&name)
-            .lending(self.lending)
-            .respond_to(method, headers, extensions);
-        if response.body().is_lent() {
-            self.cache.keep_mapping(&name, &file);
-        }
-        response
     }
 
-    async fn open(&self, path: &Path) -> Result<Opened, Failure> {
-        if let Some(opened) = self.cache.fresh(path) {
-            return Ok(opened);
-        }
-        match self.open_now(path).await {
-            Ok(opened) => Ok(self.cache.refresh(path, opened)),
-            Err(failure) => {
-                self.cache.forget(path);
-                Err(failure)
+    async fn find_and_respond(&self, head: &Parts) -> Response<FileBody> {
+        let target = head.uri.path();
+        let (file, name) = match self.find(head).await {
+            Ok(found) => found,
+            Err(response) => {
+                self.cache.forget(target);
+                return *response;
             }
+        };
+        let response = FileResponse::new(file)
+            .content_type_of(&name)
+            .lending(self.lending);
+        let entry = self.cache.refresh(target, response);
+        respond_with(&entry, &head.method, &head.headers, &head.extensions)
+    }
+
+    /// The file that the request's path leads to, and its name; or the answer that there is none.
+    async fn find(
+        &self,
+        head: &Parts,
+    ) -> Result<(Arc<OpenFile>, PathBuf), Box<Response<FileBody>>> {
+        let answer = |code| Box::new(status(code));
+        let found = path::resolve(head.uri.path(), self.dotfiles).map_err(|refused| {
+            answer(match refused {
+                Refused::Malformed => StatusCode::BAD_REQUEST,
+                Refused::NotFound => StatusCode::NOT_FOUND,
+            })
+        })?;
+        match (self.open(&found.path).await?, found.form) {
+            (Opened::File(file), Form::File) => return Ok((file, found.path)),
+            (Opened::File(_), Form::Directory) => return Err(answer(StatusCode::NOT_FOUND)),
+            (Opened::Directory, Form::File) => {
+                return Err(Box::new(redirect_to_directory(&head.uri, &head.extensions)));
+            }
+            (Opened::Directory, Form::Directory) => {}
+        }
+        let index = found.path.join(&self.index);
+        match self.open(&index).await? {
+            Opened::File(file) => Ok((file, index)),
+            Opened::Directory => Err(answer(StatusCode::NOT_FOUND)),
         }
     }
 
     /// Opens from memory in this thread, or waits for the disk in another.
-    async fn open_now(&self, path: &Path) -> Result<Opened, Failure> {
-        if let Some(result) = self.root.open_cached(path) {
-            return result;
-        }
-        let root = self.root.clone();
-        let path = path.to_owned();
-        match tokio::task::spawn_blocking(move || root.open_blocking(&path)).await {
-            Ok(result) => result,
-            Err(error) => Err(Failure::Other(io::Error::other(error))),
-        }
+    async fn open(&self, path: &Path) -> Result<Opened, Box<Response<FileBody>>> {
+        let result = match self.root.open_cached(path) {
+            Some(result) => result,
+            None => {
+                let root = self.root.clone();
+                let path = path.to_owned();
+                match tokio::task::spawn_blocking(move || root.open_blocking(&path)).await {
+                    Ok(result) => result,
+                    Err(error) => Err(Failure::Other(io::Error::other(error))),
+                }
+            }
+        };
+        result.map_err(|failure| Box::new(refuse(path, failure)))
     }
+}
+
+fn respond_with(
+    entry: &Entry,
+    method: &Method,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Response<FileBody> {
+    let response = entry.response().respond_to(method, headers, extensions);
+    if response.body().is_lent() {
+        entry.keep_mapping();
+    }
+    response
 }
 
 fn refuse(path: &Path, failure: Failure) -> Response<FileBody> {
