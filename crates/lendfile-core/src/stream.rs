@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::lent::{self, Lent};
 use crate::{Continuation, Error, ErrorKind, FileRegion, Ledger, Transport, log_file_failure};
 
-/// Bytes that one connection may send before other tasks of its thread get a turn. nginx's
-/// `sendfile_max_chunk` is the same 2 MiB; at the 7 GB/s measured on one core it is 0.3 ms.
+/// File bytes that one connection may send before other tasks of its thread get a turn, or twice
+/// as many if that ends the region. nginx's `sendfile_max_chunk` is the same 2 MiB; at the 7 GB/s
+/// measured on one core it is 0.3 ms.
 const TURN_BYTES: u64 = 2 << 20;
 
 /// A connection that recognises [lent bytes](crate::lent) among what is written to it.
@@ -130,8 +131,13 @@ impl<T: Transport> LendStream<T> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            // What can be finished with another turn's worth is: cutting it costs a short send.
+            let turn_bytes = match region.len() <= self.turn_left + TURN_BYTES {
+                true => region.len(),
+                false => self.turn_left,
+            };
             let mut rest = region.clone();
-            let turn = rest.split_to(self.turn_left);
+            let turn = rest.split_to(turn_bytes);
             let follows = if rest.is_empty() {
                 continuation
             } else {
@@ -140,7 +146,7 @@ impl<T: Transport> LendStream<T> {
             match self.transport.poll_send_file(cx, &turn, follows) {
                 Poll::Ready(Ok(sent)) => {
                     self.ledger.record(region.file(), region.offset(), sent);
-                    self.turn_left -= sent.bytes as u64;
+                    self.turn_left = self.turn_left.saturating_sub(sent.bytes as u64);
                     total += sent.bytes;
                     region.advance(sent.bytes as u64);
                 }

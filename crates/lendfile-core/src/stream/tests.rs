@@ -253,14 +253,18 @@ async fn a_deferred_error_also_comes_out_of_flush() {
 #[test]
 fn one_turn_is_bounded_and_then_the_task_yields() {
     let file = tempfile::tempfile().unwrap();
-    file.set_len(3 * TURN_BYTES).unwrap();
+    file.set_len(4 * TURN_BYTES).unwrap();
     let file = OpenFile::new(file).unwrap();
-    let lent = lend(&file, 0, 3 * TURN_BYTES);
+    let lent = lend(&file, 0, 4 * TURN_BYTES);
     let mut stream = stream([]);
     let turn = usize::try_from(TURN_BYTES).unwrap();
     assert_eq!(ready(write(&mut stream, &[b"head", &lent])), 4 + turn);
     assert!(write(&mut stream, &[&lent[turn..]]).is_pending());
     assert_eq!(ready(write(&mut stream, &[&lent[turn..]])), turn);
+    assert!(write(&mut stream, &[&lent[2 * turn..]]).is_pending());
+    let rest = ready(write(&mut stream, &[&lent[2 * turn..]]));
+    assert_eq!(rest, 2 * turn, "the end may take a turn more");
+    assert!(write(&mut stream, &[&lent[..10]]).is_pending());
 }
 
 #[test]
