@@ -64,6 +64,29 @@ pub enum Address {
 /// Any service a test may serve.
 pub type AnyService = BoxCloneSyncService<Request<AxumBody>, Response<AxumBody>, Infallible>;
 
+/// What a test may serve. An alias for its bounds.
+pub trait Testable<B>:
+    Service<Request<AxumBody>, Response = Response<B>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S, B> Testable<B> for S where
+    S: Service<
+            Request<AxumBody>,
+            Response = Response<B>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// A running server; stops when dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -82,12 +105,7 @@ impl Server {
     /// If it cannot listen.
     pub fn start<S, B>(stack: Stack, network: Network, method: Method, service: S) -> Self
     where
-        S: Service<Request<AxumBody>, Response = Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send,
+        S: Testable<B>,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
@@ -107,12 +125,7 @@ impl Server {
         log: tracing::Dispatch,
     ) -> Self
     where
-        S: Service<Request<AxumBody>, Response = Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send,
+        S: Testable<B>,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {

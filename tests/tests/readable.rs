@@ -21,7 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use lendfile::{FileBody, FileRegion, Lending, Method, OpenFile};
 use lendfile_tests::client::Client;
 use lendfile_tests::content;
-use lendfile_tests::server::{Network, Server, Stack};
+use lendfile_tests::server::{Network, Server, Stack, Testable};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower::Layer;
 use tower_http::compression::CompressionLayer;
@@ -42,15 +42,7 @@ fn sending(
     file: Arc<OpenFile>,
     lending: Lending,
     before: impl Fn() + Clone + Send + Sync + 'static,
-) -> impl tower_service::Service<
-    Request<AxumBody>,
-    Response = Response<FileBody>,
-    Error = Infallible,
-    Future: Send,
-> + Clone
-+ Send
-+ Sync
-+ 'static {
+) -> impl Testable<FileBody> {
     tower::service_fn(move |request: Request<AxumBody>| {
         let region = FileRegion::whole(file.clone());
         let body = FileBody::new(region, lending, request.extensions());
@@ -74,25 +66,7 @@ fn truncate(path: &Path) -> impl Fn() + Clone + Send + Sync + 'static {
 }
 
 /// Middleware that reads every byte and passes on a copy of the same length.
-fn copying(
-    inner: impl tower_service::Service<
-        Request<AxumBody>,
-        Response = Response<FileBody>,
-        Error = Infallible,
-        Future: Send,
-    > + Clone
-    + Send
-    + Sync
-    + 'static,
-) -> impl tower_service::Service<
-    Request<AxumBody>,
-    Response = Response<AxumBody>,
-    Error = Infallible,
-    Future: Send,
-> + Clone
-+ Send
-+ Sync
-+ 'static {
+fn copying(inner: impl Testable<FileBody>) -> impl Testable<AxumBody> {
     tower::util::MapResponse::new(inner, |response: Response<FileBody>| {
         response.map(|body| {
             AxumBody::new(
@@ -269,15 +243,7 @@ fn a_mapping_found_missing_is_not_lent_again() {
 /// Requests once, expecting an end before the whole; then checks that the server still serves.
 fn assert_aborted<S, B>(service: S, headers: &str, which: &str)
 where
-    S: tower_service::Service<
-            Request<AxumBody>,
-            Response = Response<B>,
-            Error = Infallible,
-            Future: Send,
-        > + Clone
-        + Send
-        + Sync
-        + 'static,
+    S: Testable<B>,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
@@ -317,15 +283,7 @@ fn runtime() -> tokio::runtime::Runtime {
 /// A TLS connection to `service`, over a socket pair, and the thread that serves it.
 fn tls<S>(service: S) -> (Client, std::thread::JoinHandle<()>)
 where
-    S: tower_service::Service<
-            Request<AxumBody>,
-            Response = Response<FileBody>,
-            Error = Infallible,
-            Future: Send,
-        > + Clone
-        + Send
-        + Sync
-        + 'static,
+    S: Testable<FileBody>,
 {
     use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
     use tokio_rustls::rustls::{

@@ -158,6 +158,30 @@ async fn the_cork_is_off_after_a_body_that_failed() {
 }
 
 #[tokio::test]
+async fn the_cork_is_off_when_bytes_from_memory_are_the_last() {
+    let (_dir, file) = large_file();
+    let (mut transport, mut peer) = with_congestion_control("reno").unwrap();
+    let drained = std::thread::spawn(move || io::copy(&mut peer, &mut io::sink()).unwrap());
+    for len in [10_000, 1 << 20] {
+        let mut region = FileRegion::new(file.clone(), 0, len).unwrap();
+        while !region.is_empty() {
+            let sent = poll_fn(|cx| transport.poll_send_file(cx, &region, Continuation::More));
+            region.advance(sent.await.unwrap().bytes as u64);
+        }
+        assert!(
+            is_corked(&transport),
+            "the end of the chunk is to share the last segment"
+        );
+        let tail = [io::IoSlice::new(b"\r\n0\r\n\r\n")];
+        let sent = poll_fn(|cx| transport.poll_send(cx, &tail, Continuation::End)).await;
+        assert_eq!(sent.unwrap(), 7);
+        assert!(!is_corked(&transport));
+    }
+    drop(transport);
+    assert_eq!(drained.join().unwrap(), 10_000 + (1 << 20) + 14);
+}
+
+#[tokio::test]
 async fn under_bbr_nothing_is_corked() {
     let (_dir, file) = large_file();
     let Ok((mut transport, _peer)) = with_congestion_control("bbr") else {

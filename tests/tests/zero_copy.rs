@@ -1,7 +1,6 @@
 //! It really is zero-copy: the process never touches the pages, and the peer gets the pages
 //! themselves rather than a copy of them.
 
-use std::convert::Infallible;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -14,7 +13,7 @@ use lendfile::{FileBody, FileRegion, Lending, Method, OpenFile, Outcome, ServeDi
 use lendfile_tests::client::Client;
 use lendfile_tests::content;
 use lendfile_tests::process::{eventually, resident_of};
-use lendfile_tests::server::{Network, Server, Stack};
+use lendfile_tests::server::{Network, Server, Stack, Testable};
 
 /// Small enough to fit into any socket's buffer without a reader.
 const UNREAD_BYTES: u64 = 40_000;
@@ -56,18 +55,7 @@ fn the_lent_mapping_has_no_resident_page_while_it_is_served() {
 fn reporting(
     path: PathBuf,
     lending: Lending,
-) -> (
-    impl tower_service::Service<
-        Request<AxumBody>,
-        Response = Response<FileBody>,
-        Error = Infallible,
-        Future: Send,
-    > + Clone
-    + Send
-    + Sync
-    + 'static,
-    mpsc::Receiver<Transfer>,
-) {
+) -> (impl Testable<FileBody>, mpsc::Receiver<Transfer>) {
     let (tell, told) = mpsc::channel();
     let service = tower::service_fn(move |request: Request<AxumBody>| {
         let tell = tell.clone();

@@ -238,7 +238,7 @@ fn rows(contestants: &[&dyn Contestant], results: Vec<Result<Vec<Sample>>>) -> V
             .filter_map(|(_, result)| result.as_ref().ok())
             .map(|series| series.iter().map(|sample| sample.round).collect())
             .collect();
-        figures::limit_of_each_round(&limits)
+        figures::better_limit(&limits)
     };
     contestants
         .iter()

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 
+use crate::PageBuffer;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 /// Bytes read at a time. 256 KiB was the fastest of 64 KiB to 1 MiB for read + write on one core
@@ -13,15 +14,12 @@ pub(crate) const COPY_BYTES: usize = 256 << 10;
 thread_local! {
     /// One per thread: what was read but not accepted is read again, so nothing is kept in it
     /// between polls and a stalled connection holds no buffer.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: RefCell<PageBuffer> = RefCell::new(PageBuffer::zeroed(COPY_BYTES));
 }
 
 /// Lends the thread's buffer of [`COPY_BYTES`].
 pub(crate) fn with_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
-    BUFFER.with_borrow_mut(|buffer| {
-        buffer.resize(COPY_BYTES, 0);
-        f(buffer)
-    })
+    BUFFER.with_borrow_mut(|buffer| f(buffer.as_mut()))
 }
 
 /// `sendmsg(2)` without SIGPIPE and without waiting.

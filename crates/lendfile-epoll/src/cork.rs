@@ -7,6 +7,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use lendfile_core::Continuation;
 use rustix::net::sockopt;
 
 /// Bodies below this many bytes are not corked: at 64 KiB, MSG_MORE on the head alone was faster
@@ -34,9 +35,11 @@ impl Cork {
         }
     }
 
-    /// Before `len` bytes of a file are sent.
-    pub(crate) fn hold(&mut self, socket: impl AsFd, len: u64) {
-        if self.allowed && !self.set && len >= CORK_FROM_BYTES {
+    /// Before `len` bytes of a file are sent. What follows at once (the next HTTP/2 frame, the end
+    /// of a chunk) is to share their last segment, which sendfile cannot be told by a flag.
+    pub(crate) fn hold(&mut self, socket: impl AsFd, len: u64, continuation: Continuation) {
+        let gains = len >= CORK_FROM_BYTES || continuation == Continuation::More;
+        if self.allowed && !self.set && gains {
             // A refusal costs nothing but segments; not asked again.
             self.set = sockopt::set_tcp_cork(socket, true).is_ok();
             self.allowed = self.set;

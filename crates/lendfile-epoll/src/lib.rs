@@ -8,12 +8,14 @@
 //! inside the call, which stalls the thread (measured: up to 18 ms per 256 KiB on a busy disk).
 #![forbid(unsafe_code)]
 
+mod buffer;
 mod copy;
 mod cork;
 mod read;
 mod socket;
 mod transport;
 
+pub use buffer::PageBuffer;
 pub use read::FileReader;
 pub use socket::Socket;
 pub use transport::EpollTransport;

@@ -184,7 +184,12 @@ impl<S: Socket> Transport for EpollTransport<S> {
                 .try_write_io(|| copy::send(&self.socket, plain, more));
             match sent {
                 Err(error) if is_transient(&error) => {}
-                sent => return Poll::Ready(sent),
+                sent => {
+                    if continuation == Continuation::End {
+                        self.cork.release(&self.socket);
+                    }
+                    return Poll::Ready(sent);
+                }
             }
         }
     }
@@ -195,7 +200,7 @@ impl<S: Socket> Transport for EpollTransport<S> {
         region: &FileRegion,
         continuation: Continuation,
     ) -> Poll<io::Result<Sent>> {
-        self.cork.hold(&self.socket, region.len());
+        self.cork.hold(&self.socket, region.len(), continuation);
         let sent = ready!(self.poll_method(cx, region, continuation));
         let ended = match &sent {
             Ok(sent) => continuation == Continuation::End && sent.bytes as u64 == region.len(),

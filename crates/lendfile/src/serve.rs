@@ -15,6 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use lendfile_core::{Error, Method};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tower::util::{Oneshot, ServiceExt};
 use tower_service::Service;
 
@@ -113,54 +115,44 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            run(self).await;
+            let http = http();
+            let graceful = GracefulShutdown::new();
+            let mut tasks = JoinSet::new();
+            let mut shutdown = self.shutdown.unwrap_or_else(|| Box::pin(pending()));
+            loop {
+                let accepting = pin!(self.listener.accept());
+                let (stream, connection, peer) = match future::select(accepting, shutdown).await {
+                    Either::Left((accepted, signal)) => {
+                        shutdown = signal;
+                        accepted
+                    }
+                    Either::Right(_) => break,
+                };
+                let service = WithConnection {
+                    connection,
+                    service: self.service.clone(),
+                };
+                let serving = http
+                    .serve_connection(TokioIo::new(stream), service)
+                    .into_owned();
+                let serving = graceful.watch(serving);
+                tasks.spawn(async move {
+                    if let Err(error) = serving.await {
+                        tracing::debug!(?peer, error = &*error, "connection ended");
+                    }
+                });
+                while tasks.try_join_next().is_some() {}
+            }
+            drop(self.listener);
+            finish(graceful, tasks, self.grace).await;
             Ok(())
         })
     }
 }
 
-async fn run<L, S, B>(serve: Serve<L, S>)
-where
-    L: Accept,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let http = http();
-    let graceful = GracefulShutdown::new();
-    let mut tasks = tokio::task::JoinSet::new();
-    let mut shutdown = serve.shutdown.unwrap_or_else(|| Box::pin(pending()));
-    loop {
-        let accepting = pin!(serve.listener.accept());
-        let (stream, connection, peer) = match future::select(accepting, shutdown).await {
-            Either::Left((accepted, signal)) => {
-                shutdown = signal;
-                accepted
-            }
-            Either::Right(_) => break,
-        };
-        let service = WithConnection {
-            connection,
-            service: serve.service.clone(),
-        };
-        let serving = http
-            .serve_connection(TokioIo::new(stream), service)
-            .into_owned();
-        let serving = graceful.watch(serving);
-        tasks.spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::debug!(?peer, error = &*error, "connection ended");
-            }
-        });
-        while tasks.try_join_next().is_some() {}
-    }
-    drop(serve.listener);
-    if tokio::time::timeout(serve.grace, graceful.shutdown())
-        .await
-        .is_err()
-    {
+/// Lets the running responses finish, for up to `grace`.
+async fn finish(graceful: GracefulShutdown, mut tasks: JoinSet<()>, grace: Duration) {
+    if timeout(grace, graceful.shutdown()).await.is_err() {
         tracing::warn!("responses still running after the grace period are aborted");
     }
     tasks.shutdown().await;

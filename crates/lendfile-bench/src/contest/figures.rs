@@ -115,18 +115,16 @@ impl Sample {
     }
 }
 
-/// In each round, the fastest of the limits.
-pub(super) fn limit_of_each_round(limits: &[Vec<Round>]) -> Vec<Round> {
+/// The rounds of the limit that is faster by the median.
+pub(super) fn better_limit(limits: &[Vec<Round>]) -> Vec<Round> {
     let speeds: Vec<Vec<f64>> = limits
         .iter()
         .map(|series| each(series, Round::gigabytes_per_second))
         .collect();
     let speeds: Vec<&[f64]> = speeds.iter().map(Vec::as_slice).collect();
-    rounds::best_of_each_round(&speeds)
-        .into_iter()
-        .enumerate()
-        .map(|(round, best)| limits[best][round])
-        .collect()
+    rounds::best_by_median(&speeds)
+        .map(|best| limits[best].clone())
+        .unwrap_or_default()
 }
 
 pub(super) fn figures(series: Vec<Sample>, limit: &[Round]) -> Figures {
@@ -187,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_the_faster_bare_server_with_its_own_processor_time() {
+    fn the_limit_is_the_bare_server_with_the_better_median() {
         let second = Duration::from_secs(1);
-        let limit = limit_of_each_round(&[
-            vec![round(100, second), round(300, second)],
-            vec![round(200, 2 * second), round(200, 2 * second)],
+        let limit = better_limit(&[
+            vec![round(100, second), round(100, second), round(900, second)],
+            vec![round(200, second), round(200, second), round(200, second)],
         ]);
-        let picked: Vec<_> = limit.iter().map(|r| (r.bytes, r.usage.system)).collect();
-        assert_eq!(picked, [(200, 2 * second), (300, second)]);
+        let picked: Vec<_> = limit.iter().map(|r| r.bytes).collect();
+        assert_eq!(picked, [200, 200, 200]);
     }
 
     #[test]
