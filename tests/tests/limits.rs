@@ -55,7 +55,7 @@ fn when_no_addresses_can_be_reserved_files_are_copied() {
     if child_role().is_none() {
         return assert_passed(&in_child(NAME, "address space"));
     }
-    let limit = Some(8 << 30);
+    let limit = Some(1 << 30);
     let limits = Rlimit {
         current: limit,
         maximum: limit,
