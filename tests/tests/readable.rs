@@ -177,6 +177,20 @@ fn truncated_under_gzip_the_response_is_aborted_and_the_process_lives() {
 }
 
 #[test]
+fn truncated_within_its_last_page_under_gzip_the_response_is_aborted() {
+    let (dir, file, _) = file();
+    let path = dir.path().join("file");
+    let cut = move || {
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(LEN - 10).unwrap();
+    };
+    let service = CompressionLayer::new()
+        .compress_when(SizeAbove::new(1))
+        .layer(sending(file, Lending::Advertised, cut));
+    assert_aborted(service, "accept-encoding: gzip\r\n", "last page");
+}
+
+#[test]
 fn truncated_under_middleware_that_copies_the_response_is_aborted() {
     for lending in [Lending::Advertised, Lending::Always] {
         let (dir, file, _) = file();

@@ -190,3 +190,39 @@ fn a_client_that_half_closes_after_its_request_is_answered() {
     socket.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("\r\n\r\n0123456789"), "{answer}");
 }
+
+#[test]
+fn head_has_no_body_over_http2_either() {
+    let dir = tree();
+    let server = serve(&dir);
+    let lendfile_tests::server::Address::Tcp(addr) = server.address else {
+        unreachable!("asked for TCP")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(socket);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        for (path, status) in [
+            ("/data", 200),
+            ("/missing", 404),
+            ("/sub", 301),
+            ("/%zz", 400),
+        ] {
+            let request = http::Request::head(format!("http://test{path}"))
+                .body(http_body_util::Empty::<bytes::Bytes>::new())
+                .unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), status, "{path}");
+            let body = http_body_util::BodyExt::collect(response.into_body()).await;
+            assert!(body.unwrap().to_bytes().is_empty(), "{path}");
+        }
+    });
+}

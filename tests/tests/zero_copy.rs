@@ -174,3 +174,22 @@ fn without_a_handle_nothing_is_lent_unless_forced() {
         assert_eq!(transfer.method(), method, "{lending:?}");
     }
 }
+
+#[test]
+fn over_http2_all_but_the_beginning_of_each_frame_is_sent_by_sendfile() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let len = 3_000_001;
+    content::write(&path, 6, len).unwrap();
+    let expected = content::sha256(&path).unwrap();
+    let (service, ended) = reporting(path, Lending::Advertised);
+    let server = Server::start(Stack::Serve, Network::Tcp, Method::Sendfile, service);
+    let fetched = lendfile_tests::client::get_by_h2(&server.address, &["/"]);
+    assert_eq!(fetched, [(len, expected)]);
+    let transfer = ended.recv().unwrap();
+    assert_eq!(transfer.outcome, Outcome::Complete);
+    assert_eq!(transfer.bytes_sent(), len);
+    // h2 copies up to 247 bytes behind each frame's head, at most 16 KiB apart.
+    let copied = transfer.bytes_by(Method::Copy);
+    assert!(copied < len / 16_384 * 256 * 2, "{copied} of {len}");
+}

@@ -1,9 +1,12 @@
 //! What a transport can do, as plain data, and the fallback ladder, as pure functions. Nothing
 //! else in the workspace decides which method is used or given up.
 
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rustix::io::Errno;
 
-use crate::{Error, ErrorKind, Method, MethodSet};
+use crate::{Error, ErrorKind, Method, MethodSet, OpenFile};
 
 /// What a transport can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,29 @@ pub fn choose(
         .unwrap_or(Method::Copy))
 }
 
+static DOWNGRADES: AtomicU64 = AtomicU64::new(0);
+
+/// How often a file has been given a lower rung of the ladder in this process.
+pub fn downgrades() -> u64 {
+    DOWNGRADES.load(Ordering::Relaxed)
+}
+
+/// Gives `file` the next rung, because its filesystem has refused `method`: for as long as it is
+/// open, logged and counted once.
+pub fn downgrade(file: &OpenFile, method: Method, capabilities: &Capabilities, error: &io::Error) {
+    if !file.refuse(method) {
+        return;
+    }
+    DOWNGRADES.fetch_add(1, Ordering::Relaxed);
+    let next = choose(Method::Auto, capabilities, file.refused()).unwrap_or(Method::Copy);
+    tracing::warn!(
+        from = method.name(),
+        to = next.name(),
+        errno = %error,
+        "the file's filesystem refuses the method; it is sent by the next one",
+    );
+}
+
 /// What an errno of a method's system call means for the file it was tried on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -72,9 +98,11 @@ pub enum Refusal {
 /// Filesystems without `splice_read` answer EINVAL, seccomp profiles and old kernels ENOSYS, some
 /// FUSE servers EOPNOTSUPP, 32-bit inodes EOVERFLOW. An unknown errno is an error and never taken
 /// for "unsupported".
-pub fn refusal(errno: Errno) -> Refusal {
-    match errno {
-        Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::OVERFLOW => Refusal::Unsupported,
+pub fn refusal(error: &io::Error) -> Refusal {
+    match Errno::from_io_error(error) {
+        Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::OVERFLOW) => {
+            Refusal::Unsupported
+        }
         _ => Refusal::Error,
     }
 }
@@ -123,8 +151,9 @@ mod tests {
             Errno::AGAIN,
             Errno::BADF,
         ] {
-            assert_eq!(refusal(errno), Refusal::Error, "{errno:?}");
+            assert_eq!(refusal(&errno.into()), Refusal::Error, "{errno:?}");
         }
-        assert_eq!(refusal(Errno::INVAL), Refusal::Unsupported);
+        assert_eq!(refusal(&Errno::INVAL.into()), Refusal::Unsupported);
+        assert_eq!(refusal(&io::Error::other("no errno")), Refusal::Error);
     }
 }

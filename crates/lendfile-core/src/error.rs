@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 use std::{error, fmt, io};
 
-/// Why a transfer failed, and how much of it had been sent by then.
+/// Why a transfer failed.
+///
+/// A peer that goes away is an ordinary [`io::Error`] of the socket and not one of these.
 ///
 /// Converts into [`io::Error`] (keeping itself as the payload), which is what streams return; get
 /// it back with `io_error.get_ref().and_then(|e| e.downcast_ref::<lendfile_core::Error>())`.
 pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
-    bytes_sent: u64,
     source: Option<io::Error>,
 }
 
@@ -25,10 +26,6 @@ pub enum ErrorKind {
     FileUnreadable,
     /// The caller asked for something that can never work, such as a region beyond the file.
     Misuse,
-    /// The peer closed or reset the connection.
-    PeerClosed,
-    /// A limit of the process or the machine (descriptors, memory) was reached.
-    ResourceLimit,
     /// The method asked for is not to be had here.
     Unavailable,
 }
@@ -39,7 +36,6 @@ impl Error {
         Self {
             kind,
             message: message.into(),
-            bytes_sent: 0,
             source: None,
         }
     }
@@ -51,31 +47,14 @@ impl Error {
         self
     }
 
-    /// Notes how many bytes the socket had accepted.
-    #[must_use]
-    pub fn with_bytes_sent(mut self, bytes_sent: u64) -> Self {
-        self.bytes_sent = bytes_sent;
-        self
-    }
-
     /// Who can act on it.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Bytes that the socket had accepted (not: that the peer had received) before the error.
-    pub fn bytes_sent(&self) -> u64 {
-        self.bytes_sent
-    }
-
     /// Whether the file changed under the transfer.
     pub fn is_file_changed(&self) -> bool {
         self.kind == ErrorKind::FileChanged
-    }
-
-    /// Whether the peer went away.
-    pub fn is_peer_closed(&self) -> bool {
-        self.kind == ErrorKind::PeerClosed
     }
 
     /// Whether the method asked for is not to be had here.
@@ -98,7 +77,6 @@ impl fmt::Debug for Error {
         f.debug_struct("Error")
             .field("kind", &self.kind)
             .field("message", &self.message)
-            .field("bytes_sent", &self.bytes_sent)
             .field("source", &self.source)
             .finish()
     }
@@ -126,8 +104,6 @@ impl From<Error> for io::Error {
             ErrorKind::FileChanged => io::ErrorKind::UnexpectedEof,
             ErrorKind::FileUnreadable => io::ErrorKind::Other,
             ErrorKind::Misuse => io::ErrorKind::InvalidInput,
-            ErrorKind::PeerClosed => io::ErrorKind::BrokenPipe,
-            ErrorKind::ResourceLimit => io::ErrorKind::OutOfMemory,
             ErrorKind::Unavailable => io::ErrorKind::Unsupported,
         };
         io::Error::new(kind, error)

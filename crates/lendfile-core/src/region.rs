@@ -7,8 +7,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use rustix::io::Errno;
-
 use crate::lent::Mapping;
 use crate::{Error, ErrorKind, Method, MethodSet};
 
@@ -21,6 +19,7 @@ pub struct OpenFile {
     file: File,
     metadata: Metadata,
     refused: AtomicU8,
+    refuses_nowait: AtomicBool,
     ended_early: AtomicBool,
     /// Shared by the transfers under way, so that they use one mapping. Weak: a mapping keeps a
     /// deleted file's blocks, so it goes with its last user.
@@ -42,6 +41,7 @@ impl OpenFile {
             file,
             metadata,
             refused: AtomicU8::new(0),
+            refuses_nowait: AtomicBool::new(false),
             ended_early: AtomicBool::new(false),
             mapping: Mutex::new(Weak::new()),
         }))
@@ -84,20 +84,23 @@ impl OpenFile {
         MethodSet::from_bits(self.refused.load(Ordering::Relaxed))
     }
 
-    /// Notes that the filesystem refused `method`, for as long as the file is open. Logs it the
-    /// first time, and returns whether this was the first time.
-    pub fn refuse(&self, method: Method, errno: Errno) -> bool {
+    /// Notes that the filesystem refused `method`, for as long as the file is open, and returns
+    /// whether this was the first time.
+    pub(crate) fn refuse(&self, method: Method) -> bool {
         let bit = MethodSet::EMPTY.with(method).bits();
-        let first = self.refused.fetch_or(bit, Ordering::Relaxed) & bit == 0;
-        if first {
-            tracing::warn!(
-                from = method.name(),
-                to = Method::Copy.name(),
-                errno = %io::Error::from(errno),
-                "the file's filesystem refuses the method; using the next one for this file",
-            );
+        self.refused.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    /// Whether `preadv2(RWF_NOWAIT)` has been refused for it (overlayfs, tmpfs, FUSE).
+    pub fn refuses_nowait(&self) -> bool {
+        self.refuses_nowait.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it was, for as long as the file is open.
+    pub fn refuse_nowait(&self) {
+        if !self.refuses_nowait.swap(true, Ordering::Relaxed) {
+            tracing::debug!("the file's filesystem has no reads that do not wait");
         }
-        first
     }
 }
 

@@ -51,6 +51,10 @@ impl FileReader {
     /// [`ErrorKind::FileChanged`] if the file has ended before the region, and
     /// [`ErrorKind::FileUnreadable`] with the errno if reading failed.
     ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with timers, when the file is not in the page cache.
+    ///
     /// # Cancel safety
     ///
     /// Nothing is held by the kernel between polls; a dropped read can be asked for again.
@@ -64,7 +68,10 @@ impl FileReader {
         if len == 0 {
             return Poll::Ready(Ok(0));
         }
-        let mut flags = ReadWriteFlags::NOWAIT;
+        let mut flags = match region.file().refuses_nowait() {
+            true => ReadWriteFlags::empty(),
+            false => ReadWriteFlags::NOWAIT,
+        };
         loop {
             if let Some(sleep) = &mut self.sleep {
                 ready!(sleep.as_mut().poll(cx));
@@ -77,6 +84,10 @@ impl FileReader {
             let bufs = &mut [io::IoSliceMut::new(&mut buf[..bound])];
             let file = region.file();
             match rustix::io::preadv2(file, bufs, region.offset(), flags) {
+                // Linux 5.9 and 5.10 may say 0 for "not now" (preadv2(2), BUGS).
+                Ok(0) if flags.contains(ReadWriteFlags::NOWAIT) => {
+                    flags = ReadWriteFlags::empty();
+                }
                 Ok(0) => return Poll::Ready(Err(region.ended_early().into())),
                 Ok(n) => {
                     self.looks = 0;
@@ -99,6 +110,7 @@ impl FileReader {
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
                     if flags.contains(ReadWriteFlags::NOWAIT) =>
                 {
+                    file.refuse_nowait();
                     flags = ReadWriteFlags::empty();
                 }
                 Err(errno) => {

@@ -154,11 +154,11 @@ impl<S: Socket> EpollTransport<S> {
                     return Poll::Ready(Err(region.ended_early().into()));
                 }
                 Ok(sent) => return Poll::Ready(Ok(sent)),
-                Err(error) => match Errno::from_io_error(&error) {
-                    Some(errno) if capabilities::refusal(errno) == Refusal::Unsupported => {
-                        region.file().refuse(method, errno);
+                Err(error) => match capabilities::refusal(&error) {
+                    Refusal::Unsupported => {
+                        capabilities::downgrade(region.file(), method, &CAPABILITIES, &error);
                     }
-                    _ => return Poll::Ready(Err(error)),
+                    Refusal::Error => return Poll::Ready(Err(error)),
                 },
             }
         }
@@ -265,11 +265,19 @@ fn sendfile<S: Socket>(
             sent => return Ok(sent?),
         }
     }
-    let message = "the file's filesystem answers EAGAIN";
-    Err(Error::new(ErrorKind::FileUnreadable, message).into())
+    // Either the file, which can be asked, or the kernel has no memory for the socket now, and
+    // will say when it has.
+    match rustix::io::pread(region.file(), &mut [0_u8; 1], region.offset()) {
+        Err(Errno::AGAIN) => {
+            let message = "the file's filesystem answers EAGAIN";
+            Err(Error::new(ErrorKind::FileUnreadable, message).into())
+        }
+        _ => Err(io::ErrorKind::WouldBlock.into()),
+    }
 }
 
 fn is_writable(socket: impl AsFd) -> bool {
     let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
-    rustix::event::poll(&mut fds, Some(&Timespec::default())) == Ok(1)
+    let polled = rustix::event::poll(&mut fds, Some(&Timespec::default()));
+    polled == Ok(1) && fds[0].revents().contains(PollFlags::OUT)
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::Extensions;
 use http_body::{Body, Frame, SizeHint};
 use lendfile_core::lent::Mapping;
-use lendfile_core::{Error, ErrorKind, FileRegion, Method, Transfer, TransferToken};
+use lendfile_core::{FileRegion, Method, Transfer, TransferToken};
 
 use self::owned::Owned;
 use crate::Connection;
@@ -20,6 +20,9 @@ use crate::Connection;
 /// asked for by name: below it the fixed cost of a second system call is more than the copy
 /// (64 KiB hot: 11.0 Gbit/s per core by pread + writev, 7.95 by sendfile; talon's measurement).
 const SMALL_BYTES: u64 = 32 << 10;
+
+/// The longest frame. h2 refuses one of 2 GiB (MAX_WINDOW_SIZE); 1 GiB costs nothing.
+const FRAME_BYTES: u64 = 1 << 30;
 
 /// A lent body on a stream that may not be ours keeps its last page back and reads it itself.
 const PAGE_BYTES: u64 = 4096;
@@ -33,9 +36,11 @@ pub enum Lending {
     #[default]
     Advertised,
     /// Always lend. For servers whose every connection is a [`LendStream`](crate::LendStream) but
-    /// which give the service no handle. **On any other stream the file is read through its
-    /// mapping, which waits for the disk inside the server's thread**, and the last page of each
-    /// body is read and sent apart.
+    /// which give the service no handle; the last page of each body is read and sent apart.
+    ///
+    /// **On any other stream the file is read through its mapping.** That waits for the disk inside
+    /// the server's thread, and if the file is truncated while a stream such as TLS or HTTP/2
+    /// still has to read what it was given, zeros are sent in place of what is gone.
     Always,
     /// Never lend.
     Never,
@@ -44,15 +49,15 @@ pub enum Lending {
 /// The body of a response: a part of a file, or bytes in memory.
 ///
 /// Its frames are [`Bytes`], so it works in any service and under any middleware; its size hint
-/// is exact. On a connection that [advertises](Connection) it, the whole region is one frame of
-/// *lent* bytes, which the connection's stream sends from the file without reading them. Whoever
+/// is exact. On a connection that [advertises](Connection) it, each GiB of the region is one frame
+/// of *lent* bytes, which the connection's stream sends from the file without reading them. Whoever
 /// reads them instead gets the file's content. Elsewhere the file is read, without blocking the
 /// thread, in owned chunks.
 ///
 /// # Errors
 ///
 /// A file that has become shorter since it was opened ends in an error of kind
-/// [`FileChanged`](ErrorKind::FileChanged), which makes the HTTP library abort the response.
+/// [`FileChanged`](crate::ErrorKind::FileChanged), which makes the HTTP library abort the response.
 ///
 /// # Examples
 ///
@@ -126,7 +131,11 @@ impl FileBody {
         match region.map() {
             Ok(mapping) => Self::lent(region, mapping, connection),
             Err(reason) => {
-                tracing::debug!(%reason, "not lent: sent as owned chunks");
+                if method == Method::Auto {
+                    tracing::debug!(%reason, "not lent: sent as owned chunks");
+                } else {
+                    tracing::warn!(%reason, asked = method.name(), "not lent: sent as owned chunks");
+                }
                 Self::owned(region)
             }
         }
@@ -201,28 +210,34 @@ impl Body for FileBody {
                 return Poll::Ready(None);
             }
             State::Handed(mapping) => {
-                check(&mapping)?;
+                mapping.check()?;
                 return self.poll_frame(cx);
             }
-            State::Lent(mapping, region) => {
-                let bytes = mapping.lend(&region, token.clone());
-                *state = State::Handed(mapping);
+            State::Lent(mapping, mut rest) => {
+                let first = rest.split_to(FRAME_BYTES);
+                let bytes = mapping.lend(&first, token.clone());
+                *state = match rest.is_empty() {
+                    true => State::Handed(mapping),
+                    false => State::Lent(mapping, rest),
+                };
                 bytes
             }
-            State::LentBlindly(mapping, mut region) => {
-                // Nothing tells when these bytes are read, so the last page follows only after a
-                // look at whether any was missing, and from memory of its own.
-                let tail_offset = (region.offset() + region.len() - 1) / PAGE_BYTES * PAGE_BYTES;
-                let first = region.split_to(tail_offset.saturating_sub(region.offset()));
-                let bytes = mapping.lend(&first, token.clone());
-                *state = State::Tail(mapping, Owned::new(region));
-                if bytes.is_empty() {
+            State::LentBlindly(mapping, mut rest) => {
+                // The last page follows only after a look at whether what was read before was
+                // there, and from memory of its own.
+                let tail_offset = (rest.offset() + rest.len() - 1) / PAGE_BYTES * PAGE_BYTES;
+                let lendable = tail_offset.saturating_sub(rest.offset());
+                let first = rest.split_to(lendable.min(FRAME_BYTES));
+                if first.is_empty() {
+                    *state = State::Tail(mapping, Owned::new(rest));
                     return self.poll_frame(cx);
                 }
+                let bytes = mapping.lend(&first, token.clone());
+                *state = State::LentBlindly(mapping, rest);
                 bytes
             }
             State::Tail(mapping, mut tail) => {
-                check(&mapping)?;
+                mapping.check()?;
                 let chunk = tail.poll_chunk(cx)?;
                 if chunk.is_pending() || tail.len() > 0 {
                     *state = State::Tail(mapping, tail);
@@ -262,15 +277,6 @@ impl Body for FileBody {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.state.len())
     }
-}
-
-/// An error if whoever read the lent bytes was given zeros for a missing page.
-fn check(mapping: &Mapping) -> io::Result<()> {
-    if mapping.is_poisoned() {
-        let message = "file ended early: lent bytes were read after their pages were gone";
-        return Err(Error::new(ErrorKind::FileChanged, message).into());
-    }
-    Ok(())
 }
 
 impl fmt::Debug for FileBody {

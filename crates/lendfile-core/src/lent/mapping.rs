@@ -7,9 +7,10 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
+use super::CannotLend;
 use super::arena::{self, Arena, SlotId};
-use super::{CannotLend, sys};
-use crate::{FileRegion, OpenFile};
+use super::sys::{self, MapFailure};
+use crate::{Error, ErrorKind, FileRegion, OpenFile};
 
 /// A read-only mapping of a whole file, unmapped when the last [`Arc`] and the last lent `Bytes`
 /// are gone.
@@ -60,9 +61,16 @@ impl Mapping {
         let (slot, address) = arena.take(file.len())?;
         // A slot was found for it, so the length fits into an address.
         let len = usize::try_from(file.len()).map_err(|_| CannotLend::TooLarge)?;
-        if let Err(errno) = sys::map_file(address, len, &file) {
-            arena.give_back(slot);
-            return Err(CannotLend::MapRefused(errno));
+        match sys::map_file(address, len, &file) {
+            Ok(()) => {}
+            Err(MapFailure::Refused(errno)) => {
+                arena.give_back(slot);
+                return Err(CannotLend::MapRefused(errno));
+            }
+            Err(MapFailure::SlotLost(errno)) => {
+                tracing::error!(%errno, bytes = len, "a mapping could not be moved; its slot is lost");
+                return Err(CannotLend::MapRefused(errno));
+            }
         }
         let mapping = Arc::new(Self {
             arena,
@@ -120,6 +128,24 @@ impl Mapping {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether the file still has all that is mapped, as far as it can be known: nobody was given
+    /// zeros for a page, and the file is as long as it was. Bytes cut off within a page that
+    /// remains read as zeros without a fault, so its length is asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::FileChanged`](crate::ErrorKind::FileChanged) if it has not: what was read of
+    /// the bytes lent from it must not be passed off as the file's.
+    pub fn check(&self) -> Result<(), Error> {
+        let has_all = rustix::fs::fstat(&self.file)
+            .is_ok_and(|now| u64::try_from(now.st_size).is_ok_and(|len| len >= self.file.len()));
+        if has_all && !self.is_poisoned() {
+            return Ok(());
+        }
+        let message = "file ended early: lent bytes were read after they were gone";
+        Err(Error::new(ErrorKind::FileChanged, message))
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 pub(super) use guard::install_guard;
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
 pub(super) use syscalls::{cachestat, mincore};
 
 use super::Mapping;
@@ -38,15 +38,38 @@ pub(super) fn has_ordinary_pages(file: &OpenFile) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|fs| fs.f_type as u64 != HUGETLBFS_MAGIC)
 }
 
+/// Why a file could not be mapped, and what has become of the slot.
+#[derive(Debug)]
+pub(super) enum MapFailure {
+    /// The slot is as it was.
+    Refused(Errno),
+    /// There may be a hole in the arena now, where anybody's memory may appear: the slot must
+    /// never be used again.
+    SlotLost(Errno),
+}
+
 /// Maps the first `len` bytes of `file` at `address`, which is a free slot's.
-pub(super) fn map_file(address: usize, len: usize, file: &OpenFile) -> Result<(), Errno> {
-    let address = ptr::with_exposed_provenance_mut(address);
-    let flags = MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE;
-    // SAFETY: MAP_FIXED replaces [address, address + len). That lies in one slot, since
-    // `Arena::take` handed out a slot of at least `len` bytes, and the slot is free: nothing but
-    // the PROT_NONE reservation is there and no reference into it exists.
-    unsafe { rustix::mm::mmap(address, len, ProtFlags::READ, flags, file.as_fd(), 0) }?;
-    Ok(())
+///
+/// First anywhere, then moved: when the filesystem refuses a MAP_FIXED mapping (FUSE with direct
+/// I/O does), the kernel has already removed what was there and leaves a gap
+/// (`vms_abort_munmap_vmas`, mm/vma.c).
+pub(super) fn map_file(address: usize, len: usize, file: &OpenFile) -> Result<(), MapFailure> {
+    let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+    let fd = file.as_fd();
+    // SAFETY: without MAP_FIXED the kernel picks addresses that nobody uses.
+    let anywhere = unsafe { rustix::mm::mmap(ptr::null_mut(), len, ProtFlags::READ, flags, fd, 0) }
+        .map_err(MapFailure::Refused)?;
+    let slot = ptr::with_exposed_provenance_mut(address);
+    // SAFETY: replaces [address, address + len). That lies in one slot, since `Arena::take` handed
+    // out a slot of at least `len` bytes, and the slot is free: nothing but the PROT_NONE
+    // reservation is there and no reference into it exists. Nor is there one to the old place.
+    let moved = unsafe { rustix::mm::mremap_fixed(anywhere, len, len, MremapFlags::MAYMOVE, slot) };
+    moved.map(drop).map_err(|errno| {
+        // SAFETY: the mapping made above, to which no reference was made; it was not moved.
+        let unmapped = unsafe { rustix::mm::munmap(anywhere, len) };
+        debug_assert_eq!(unmapped, Ok(()));
+        MapFailure::SlotLost(errno)
+    })
 }
 
 /// Replaces a mapping by the reservation again.

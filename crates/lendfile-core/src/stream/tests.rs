@@ -253,18 +253,39 @@ async fn a_deferred_error_also_comes_out_of_flush() {
 #[test]
 fn one_turn_is_bounded_and_then_the_task_yields() {
     let file = tempfile::tempfile().unwrap();
-    file.set_len(4 * TURN_BYTES).unwrap();
+    file.set_len(4 * TURN_BYTES - 4).unwrap();
     let file = OpenFile::new(file).unwrap();
-    let lent = lend(&file, 0, 4 * TURN_BYTES);
+    let lent = lend(&file, 0, file.len());
     let mut stream = stream([]);
     let turn = usize::try_from(TURN_BYTES).unwrap();
-    assert_eq!(ready(write(&mut stream, &[b"head", &lent])), 4 + turn);
-    assert!(write(&mut stream, &[&lent[turn..]]).is_pending());
-    assert_eq!(ready(write(&mut stream, &[&lent[turn..]])), turn);
-    assert!(write(&mut stream, &[&lent[2 * turn..]]).is_pending());
-    let rest = ready(write(&mut stream, &[&lent[2 * turn..]]));
+    assert_eq!(ready(write(&mut stream, &[b"head", &lent])), turn);
+    assert!(write(&mut stream, &[&lent[turn - 4..]]).is_pending());
+    assert_eq!(ready(write(&mut stream, &[&lent[turn - 4..]])), turn);
+    assert!(write(&mut stream, &[&lent[2 * turn - 4..]]).is_pending());
+    let rest = ready(write(&mut stream, &[&lent[2 * turn - 4..]]));
     assert_eq!(rest, 2 * turn, "the end may take a turn more");
     assert!(write(&mut stream, &[&lent[..10]]).is_pending());
+}
+
+#[test]
+fn plain_bytes_use_up_a_turn_too() {
+    let turn = usize::try_from(TURN_BYTES).unwrap();
+    let plain = vec![7; turn];
+    let mut stream = stream([]);
+    assert_eq!(ready(write(&mut stream, &[&plain])), turn);
+    assert!(write(&mut stream, &[b"more"]).is_pending());
+    assert_eq!(ready(write(&mut stream, &[b"more"])), 4);
+}
+
+#[test]
+fn more_slices_than_the_kernel_takes_are_sent_in_part() {
+    let mut stream = stream([]);
+    let bufs = vec![&b"x"[..]; IOV_MAX + 1];
+    assert_eq!(ready(write(&mut stream, &bufs)), IOV_MAX);
+    assert_eq!(
+        stream.transport.ops,
+        [("plain", IOV_MAX, Continuation::More)]
+    );
 }
 
 #[test]
@@ -277,10 +298,9 @@ fn empty_slices_send_nothing_and_do_not_wait() {
 
 #[test]
 fn errors_keep_their_kind_through_io_error() {
-    let error = Error::new(ErrorKind::FileChanged, "gone").with_bytes_sent(7);
+    let error = Error::new(ErrorKind::FileChanged, "gone");
     let io = io::Error::from(error);
     assert_eq!(io.kind(), io::ErrorKind::UnexpectedEof);
     let inner = io.get_ref().unwrap().downcast_ref::<Error>().unwrap();
     assert!(inner.is_file_changed());
-    assert_eq!(inner.bytes_sent(), 7);
 }

@@ -44,6 +44,10 @@ impl Owned {
         let read = ready!(self.reader.poll_read(cx, &self.rest, buffer));
         chunk.len = read.inspect_err(log_file_failure)?;
         self.rest.advance(chunk.len as u64);
+        // A page that happened to be in the cache must not hold a whole chunk's memory.
+        if chunk.len < want / 4 {
+            return Poll::Ready(Ok(Bytes::copy_from_slice(chunk.as_ref())));
+        }
         Poll::Ready(Ok(Bytes::from_owner(chunk)))
     }
 }

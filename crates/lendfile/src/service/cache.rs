@@ -21,8 +21,8 @@ use super::FileResponse;
 /// Open files kept at most. The usual limit of descriptors is 1,024 and connections need theirs.
 const ENTRIES: usize = 256;
 
-/// Time that an unused entry is kept. It is noticed at the next request only, so an idle server
-/// may hold a deleted file a little longer.
+/// Time that an unused entry is kept. It is noticed at the next request only: a server without
+/// requests keeps its last files open.
 const UNUSED: Duration = Duration::from_secs(10);
 
 /// By the path of the request's target as it was sent: another spelling of it is another entry.
@@ -52,6 +52,20 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn response(&self) -> &FileResponse {
         &self.response
+    }
+
+    /// Whether it is still right when `now` would be the response. A tag that was weak because the
+    /// file had just changed may have become strong.
+    fn is_still(&self, now: &FileResponse) -> bool {
+        let file = self.response.file();
+        let poisoned = self
+            .mapping
+            .get()
+            .is_some_and(|mapping| mapping.is_poisoned());
+        version(file.metadata()) == version(now.file().metadata())
+            && self.response.is_settled() == now.is_settled()
+            && !file.has_ended_early()
+            && !poisoned
     }
 
     /// Keeps the file's mapping for as long as the entry.
@@ -92,21 +106,22 @@ impl Cache {
         Some(entry)
     }
 
-    /// Notes what `path` leads to now, and returns what to use: the entry there was if its file is
-    /// the same.
-    pub(super) fn refresh(&self, path: &str, response: FileResponse) -> Arc<Entry> {
+    /// Notes what `path` led to when it was looked at, at `asked`, and returns what to use: the
+    /// entry there was if its file is the same, or if it was looked at later.
+    pub(super) fn refresh(&self, path: &str, asked: u64, response: FileResponse) -> Arc<Entry> {
         let now = self.now();
-        if let Some(entry) = self.entries.get(path)
-            && is_same(&entry.response, &response)
-        {
-            entry.checked.store(now, Ordering::Relaxed);
-            entry.used.store(now, Ordering::Relaxed);
-            return entry;
+        if let Some(entry) = self.entries.get(path) {
+            let newer = entry.checked.load(Ordering::Relaxed) > asked;
+            if newer || entry.is_still(&response) {
+                entry.checked.fetch_max(asked, Ordering::Relaxed);
+                entry.used.store(now, Ordering::Relaxed);
+                return entry;
+            }
         }
         let entry = Arc::new(Entry {
             response,
             mapping: OnceLock::new(),
-            checked: AtomicU64::new(now),
+            checked: AtomicU64::new(asked),
             used: AtomicU64::new(now),
         });
         if !self.staleness.is_zero() {
@@ -115,9 +130,12 @@ impl Cache {
         entry
     }
 
-    /// Forgets `path`, which led nowhere.
-    pub(super) fn forget(&self, path: &str) {
-        self.entries.remove(path);
+    /// Forgets `path`, which led nowhere when it was looked at, at `asked`.
+    pub(super) fn forget(&self, path: &str, asked: u64) {
+        let older = |entry: &Arc<Entry>| entry.checked.load(Ordering::Relaxed) <= asked;
+        if self.entries.get(path).as_ref().is_some_and(older) {
+            self.entries.remove(path);
+        }
     }
 
     fn sweep(&self, now: u64) {
@@ -134,17 +152,10 @@ impl Cache {
         }
     }
 
-    fn now(&self) -> u64 {
+    /// Milliseconds since the cache was made.
+    pub(super) fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-/// Whether the response made before is still right. A tag that was weak because the file had just
-/// changed may have become strong.
-fn is_same(before: &FileResponse, now: &FileResponse) -> bool {
-    version(before.file().metadata()) == version(now.file().metadata())
-        && before.is_settled() == now.is_settled()
-        && !before.file().has_ended_early()
 }
 
 /// What tells one version of one file from another. ctime cannot be set back by anybody.

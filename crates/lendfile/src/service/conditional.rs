@@ -1,6 +1,8 @@
 //! Preconditions, in the order of RFC 9110 §13.2.2.
 
-use headers::{HeaderMapExt, IfMatch, IfModifiedSince, IfNoneMatch, IfRange, IfUnmodifiedSince};
+use headers::{
+    Header, HeaderMapExt, IfMatch, IfModifiedSince, IfNoneMatch, IfRange, IfUnmodifiedSince,
+};
 use http::HeaderMap;
 
 use super::validators::Validators;
@@ -19,7 +21,7 @@ pub(super) enum Verdict {
 /// Evaluates them. A malformed header counts as absent.
 pub(super) fn evaluate(headers: &HeaderMap, validators: &Validators) -> Verdict {
     let etag = &validators.etag;
-    if let Some(if_match) = headers.typed_get::<IfMatch>() {
+    if let Some(if_match) = tags::<IfMatch>(headers) {
         if !if_match.precondition_passes(etag) {
             return Verdict::PreconditionFailed;
         }
@@ -30,7 +32,7 @@ pub(super) fn evaluate(headers: &HeaderMap, validators: &Validators) -> Verdict 
     {
         return Verdict::PreconditionFailed;
     }
-    if let Some(if_none_match) = headers.typed_get::<IfNoneMatch>() {
+    if let Some(if_none_match) = tags::<IfNoneMatch>(headers) {
         if !if_none_match.precondition_passes(etag) {
             return Verdict::NotModified;
         }
@@ -41,6 +43,46 @@ pub(super) fn evaluate(headers: &HeaderMap, validators: &Validators) -> Verdict 
         return Verdict::NotModified;
     }
     Verdict::Send
+}
+
+/// A header of entity tags, if it is well-formed: the library takes anything for a list.
+fn tags<H: Header>(headers: &HeaderMap) -> Option<H> {
+    let mut values = headers.get_all(H::name()).iter().peekable();
+    values.peek()?;
+    values
+        .all(|value| is_tag_list(value.as_bytes()))
+        .then(|| headers.typed_get())?
+}
+
+/// `*`, or entity tags separated by commas (RFC 9110 §8.8.3, §13.1.1).
+fn is_tag_list(value: &[u8]) -> bool {
+    let mut rest = value.trim_ascii();
+    if rest == b"*" {
+        return true;
+    }
+    let mut tags = 0;
+    loop {
+        rest = rest.trim_ascii_start();
+        rest = match rest {
+            [] => return tags > 0,
+            [b',', after @ ..] => {
+                rest = after;
+                continue;
+            }
+            [b'W', b'/', b'"', after @ ..] | [b'"', after @ ..] => after,
+            _ => return false,
+        };
+        let is_etagc = |byte: &u8| matches!(byte, 0x21 | 0x23..=0x7e | 0x80..);
+        let len = rest.iter().take_while(|byte| is_etagc(byte)).count();
+        rest = match &rest[len..] {
+            [b'"', after @ ..] => after.trim_ascii_start(),
+            _ => return false,
+        };
+        if !matches!(rest, [] | [b',', ..]) {
+            return false;
+        }
+        tags += 1;
+    }
 }
 
 /// Whether a `Range` may be honoured: there is no `If-Range`, or it names this very version, by a
@@ -92,7 +134,7 @@ mod tests {
     #[test]
     fn preconditions_follow_the_order_of_the_rfc() {
         use Verdict::{NotModified, PreconditionFailed, Send};
-        let cases: [(&[(HeaderName, &str)], Verdict); 15] = [
+        let cases: [(&[(HeaderName, &str)], Verdict); 20] = [
             (&[], Send),
             (&[(IF_MATCH, "\"a\"")], Send),
             (&[(IF_MATCH, "*")], Send),
@@ -110,6 +152,14 @@ mod tests {
             (&[(IF_MODIFIED_SINCE, DATE)], NotModified),
             (&[(IF_MODIFIED_SINCE, EARLIER)], Send),
             (&[(IF_MODIFIED_SINCE, "yesterday")], Send),
+            (&[(IF_MATCH, "garbage")], Send),
+            (&[(IF_MATCH, "\"a b\"")], Send),
+            (&[(IF_NONE_MATCH, "\"a\" \"a\"")], Send),
+            (&[(IF_NONE_MATCH, ", \"b,c\" ,\"a\",")], NotModified),
+            (
+                &[(IF_NONE_MATCH, "garbage"), (IF_MODIFIED_SINCE, DATE)],
+                NotModified,
+            ),
             (
                 &[(IF_MATCH, "\"b\""), (IF_NONE_MATCH, "\"a\"")],
                 PreconditionFailed,

@@ -38,7 +38,7 @@ pub(super) fn wanted(header: &HeaderValue, len: u64) -> Wanted {
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return Wanted::Whole;
     }
-    let Ok(parsed) = parse_range_header(&format!("bytes={}", set.trim())) else {
+    let Ok(parsed) = parse_range_header(&format!("bytes={}", canonical(set))) else {
         return Wanted::Unsatisfiable;
     };
     let mut satisfiable = parsed.ranges.iter().filter_map(|range| part(range, len));
@@ -47,6 +47,33 @@ pub(super) fn wanted(header: &HeaderValue, len: u64) -> Wanted {
         (Some(_), Some(_)) => Wanted::Whole,
         (None, _) => Wanted::Unsatisfiable,
     }
+}
+
+/// The same ranges as the library wants them: it knows no empty list elements (which recipients
+/// must accept, RFC 9110 §5.6.1), no white space before a comma, no leading zeros and no number
+/// above `u64::MAX`.
+fn canonical(set: &str) -> String {
+    let mut ranges = String::with_capacity(set.len());
+    for range in set.split(',').map(|range| range.trim_matches([' ', '\t'])) {
+        if range.is_empty() {
+            continue;
+        }
+        if !ranges.is_empty() {
+            ranges.push(',');
+        }
+        for (index, number) in range.split('-').enumerate() {
+            if index > 0 {
+                ranges.push('-');
+            }
+            if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+                ranges.push_str(number);
+            } else {
+                let number = number.parse().unwrap_or(u64::MAX);
+                ranges.push_str(&number.to_string());
+            }
+        }
+    }
+    ranges
 }
 
 /// The part of a file of `len` bytes that a range is, if there is one.
@@ -84,6 +111,11 @@ mod tests {
             ("Bytes=1-1", 1, 1),
             ("bytes= 1-1", 1, 1),
             ("bytes=50-60, 1-2", 1, 2),
+            ("bytes=007-9", 7, 3),
+            ("bytes=1-2 ,", 1, 2),
+            ("bytes=,,1-2", 1, 2),
+            ("bytes=8-99999999999999999999", 8, 2),
+            ("bytes=-99999999999999999999", 0, 10),
         ] {
             assert_eq!(of_ten(header), Wanted::Part { offset, len }, "{header}");
         }

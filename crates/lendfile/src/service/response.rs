@@ -97,11 +97,20 @@ impl FileResponse {
     }
 
     /// The same, from the request's parts.
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "cannot happen: range::wanted gives parts within the file"
-    )]
     pub fn respond_to(
+        &self,
+        method: &Method,
+        request: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Response<FileBody> {
+        let mut response = self.answer(method, request, extensions);
+        if method == Method::HEAD {
+            *response.body_mut() = FileBody::empty();
+        }
+        response
+    }
+
+    fn answer(
         &self,
         method: &Method,
         request: &HeaderMap,

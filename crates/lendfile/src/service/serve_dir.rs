@@ -119,13 +119,15 @@ impl<B> Service<Request<B>> for ServeDir {
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         if let Some(response) = self.inner.respond_at_once(&request) {
+            let response = for_method(request.method(), response);
             return ResponseFuture(Kind::Ready(Some(response)));
         }
         let inner = self.inner.clone();
         // Without the body, the future is Send whatever the body is.
         let (head, _) = request.into_parts();
         ResponseFuture(Kind::Opening(Box::pin(async move {
-            inner.find_and_respond(&head).await
+            let response = inner.find_and_respond(&head).await;
+            for_method(&head.method, response)
         })))
     }
 }
@@ -186,17 +188,18 @@ impl Inner {
 
     async fn find_and_respond(&self, head: &Parts) -> Response<FileBody> {
         let target = head.uri.path();
+        let asked = self.cache.now();
         let (file, name) = match self.find(head).await {
             Ok(found) => found,
             Err(response) => {
-                self.cache.forget(target);
+                self.cache.forget(target, asked);
                 return *response;
             }
         };
         let response = FileResponse::new(file)
             .content_type_of(&name)
             .lending(self.lending);
-        let entry = self.cache.refresh(target, response);
+        let entry = self.cache.refresh(target, asked, response);
         respond_with(&entry, &head.method, &head.headers, &head.extensions)
     }
 
@@ -253,6 +256,15 @@ fn respond_with(
     let response = entry.response().respond_to(method, headers, extensions);
     if response.body().is_lent() {
         entry.keep_mapping();
+    }
+    response
+}
+
+/// What is sent for the method: a HEAD is answered without a body. hyper leaves it out over
+/// HTTP/1.1 only.
+fn for_method(method: &Method, mut response: Response<FileBody>) -> Response<FileBody> {
+    if method == Method::HEAD {
+        *response.body_mut() = FileBody::empty();
     }
     response
 }

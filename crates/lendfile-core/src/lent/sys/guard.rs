@@ -62,8 +62,9 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
 fn replace_missing_page(info: *mut siginfo_t) -> bool {
     // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo for the handler's duration.
     let info = unsafe { &*info };
-    // Above 0: raised by the kernel for a fault. `kill` and `sigqueue` have no address.
-    if info.si_code <= 0 {
+    // Only a reader's own fault: not `kill`, which has no address, and not the report of a broken
+    // page that nobody has touched (BUS_MCEERR_AO).
+    if !(libc::BUS_ADRERR..=libc::BUS_MCEERR_AR).contains(&info.si_code) {
         return false;
     }
     // SAFETY: the kernel fills in the address for every SIGBUS it raises for a fault.
@@ -74,15 +75,22 @@ fn replace_missing_page(info: *mut siginfo_t) -> bool {
     let Some(slot) = arena.slot_at(address) else {
         return false;
     };
-    if arena.mapping(slot).load(Ordering::Acquire).is_null() {
+    let published = arena.mapping(slot).load(Ordering::Acquire);
+    // SAFETY: a fault in the slot means that somebody is reading lent bytes right now, on this
+    // thread: so the mapping, if there is one, lives until this handler has returned.
+    let Some(mapping) = (unsafe { published.as_ref() }) else {
         return false;
-    }
+    };
     arena.poison(slot);
-    let page = ptr::with_exposed_provenance_mut(address & !(previous.page_bytes - 1));
+    // All from the page on: the file has most likely ended there, and a fault per page of a
+    // truncated 1 GiB file would be 260,000 of them.
+    let page = address & !(previous.page_bytes - 1);
+    let len = mapping.address() + mapping.len() - page;
+    let page = ptr::with_exposed_provenance_mut(page);
     let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-    // SAFETY: the page is one of a mapped slot: a fault for it means that somebody is reading
-    // lent bytes right now, so the mapping lives and the range is the arena's own.
-    unsafe { rustix::mm::mmap_anonymous(page, previous.page_bytes, ProtFlags::READ, flags) }.is_ok()
+    // SAFETY: the range is the mapping's own, from a page of it to its end. Slices into it are
+    // read-only and stay readable; what they held was gone.
+    unsafe { rustix::mm::mmap_anonymous(page, len, ProtFlags::READ, flags) }.is_ok()
 }
 
 /// Does what would have happened without the guard.
