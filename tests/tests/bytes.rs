@@ -151,19 +151,16 @@ fn ranges_at_odd_offsets_are_the_slices_they_name() {
 }
 
 #[test]
-fn files_at_and_beyond_two_gibibytes_arrive_whole_over_http2() {
+fn a_file_beyond_two_gibibytes_arrives_whole_over_http2() {
     let dir = tempfile::tempdir().unwrap();
-    for len in [(2 << 30) - 1, 2 << 30, (2 << 30) + 4097_u64] {
-        let path = dir.path().join("sparse");
-        let file = File::create(&path).unwrap();
-        file.set_len(len).unwrap();
-        file.write_all_at(&content::bytes(6, 5000), len - 5000)
-            .unwrap();
-        file.write_all_at(&content::bytes(7, 5000), (1 << 30) - 2500)
-            .unwrap();
-        let expected = content::sha256(&path).unwrap();
-        let service = ServeDir::new(dir.path()).unwrap();
-        let server = Server::start(Stack::Serve, Network::Tcp, Method::Sendfile, service);
-        assert_eq!(get_by_h2(&server.address, &["/sparse"]), [(len, expected)]);
-    }
+    let path = dir.path().join("sparse");
+    let len = (2 << 30) + 4097;
+    let file = File::create(&path).unwrap();
+    file.set_len(len).unwrap();
+    file.write_all_at(&content::bytes(6, 5000), len - 5000).unwrap();
+    file.write_all_at(&content::bytes(7, 5000), (1 << 30) - 2500).unwrap();
+    let expected = content::sha256(&path).unwrap();
+    let service = ServeDir::new(dir.path()).unwrap();
+    let server = Server::start(Stack::Serve, Network::Tcp, Method::Sendfile, service);
+    assert_eq!(get_by_h2(&server.address, &["/sparse"]), [(len, expected)]);
 }
