@@ -157,8 +157,10 @@ fn a_file_beyond_two_gibibytes_arrives_whole_over_http2() {
     let len = (2 << 30) + 4097;
     let file = File::create(&path).unwrap();
     file.set_len(len).unwrap();
-    file.write_all_at(&content::bytes(6, 5000), len - 5000).unwrap();
-    file.write_all_at(&content::bytes(7, 5000), (1 << 30) - 2500).unwrap();
+    file.write_all_at(&content::bytes(6, 5000), len - 5000)
+        .unwrap();
+    file.write_all_at(&content::bytes(7, 5000), (1 << 30) - 2500)
+        .unwrap();
     let expected = content::sha256(&path).unwrap();
     let service = ServeDir::new(dir.path()).unwrap();
     let server = Server::start(Stack::Serve, Network::Tcp, Method::Sendfile, service);
