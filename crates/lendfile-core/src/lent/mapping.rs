@@ -25,7 +25,7 @@ pub struct Mapping {
 }
 
 impl FileRegion {
-    /// Maps the region's file, or shares the mapping that another transfer has. Costs about 7 µs
+    /// Maps the region's file, or shares the mapping that another transfer has. Costs about 9 µs
     /// when it is not mapped yet; touches no page.
     ///
     /// # Errors
