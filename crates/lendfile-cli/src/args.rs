@@ -25,7 +25,9 @@ Examples:
   lendfile serve /srv --listen 0.0.0.0:80          to the network
   lendfile serve /srv --listen [::1]:0             on a free port, which is printed
   lendfile serve /srv --method copy                without sendfile, to compare
-  lendfile probe                                   what this machine can do";
+  lendfile probe                                   what this machine can do
+
+LENDFILE_LOG=lendfile_core=debug logs each transfer to standard error.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -40,7 +42,7 @@ pub(crate) struct Serve {
     pub(crate) dir: PathBuf,
 
     /// Address and port; port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = listen_addr)]
     pub(crate) listen: SocketAddr,
 
     /// Threads, each with its own sockets [default: one per CPU]
@@ -73,6 +75,11 @@ impl Probe {
         };
         probe::run(&self.dir, format)
     }
+}
+
+fn listen_addr(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "give an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:80 or [::1]:0")
 }
 
 fn method_parser() -> impl TypedValueParser<Value = Method> {

@@ -19,8 +19,9 @@
 //! Preconditions are evaluated in the order of RFC 9110 §13.2.2. One range is answered by 206,
 //! several by the whole file, none that can be satisfied by 416 (RFC 9110 §14.2).
 //!
-//! A file is opened when it is asked for and kept open for a while; within the
-//! [staleness](ServeDir::staleness) time of a second, the path is not looked at again.
+//! A file is opened when it is asked for and kept open for a while. Each request asks the open
+//! file whether it has changed; its path is looked at again after the
+//! [staleness](ServeDir::staleness) time of a second.
 //!
 //! A file that becomes shorter while it is sent ends in a closed connection; one that grows is
 //! sent in the promised length; one replaced by another of its name goes on as the old one. A

@@ -2,8 +2,10 @@
 //! path, no `openat2`, `fstat` and `mmap`, and no formatting of dates and tags (together more than
 //! a tenth of a 1 MiB response).
 //!
-//! An entry is used without looking for the staleness time; then the path is opened again, and the
-//! entry goes on only if that led to the same version of the same file. An entry that is replaced
+//! At each use the open file is asked whether it has changed or lost its name (`fstat`), so a file
+//! that was written to, replaced or removed is noticed at once. That the path leads elsewhere
+//! although the file is as it was (a symbolic link, a directory above it) is noticed after the
+//! staleness time: then the path is opened again. An entry that is replaced
 //! or evicted is closed when its last transfer ends. Paths that lead to no file are not kept.
 
 use std::fs::Metadata;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 use lendfile_core::FileRegion;
 use lendfile_core::lent::Mapping;
 use quick_cache::sync::Cache as QuickCache;
+use rustix::fs::Stat;
 
 use super::FileResponse;
 
@@ -52,6 +55,13 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn response(&self) -> &FileResponse {
         &self.response
+    }
+
+    /// Whether the open file is the version that the response was made of, and has a name.
+    fn is_unchanged(&self) -> bool {
+        let file = self.response.file();
+        let unchanged = |now: Stat| now.st_nlink > 0 && same_version(&now, file.metadata());
+        rustix::fs::fstat(file).is_ok_and(unchanged) && !file.has_ended_early()
     }
 
     /// Whether it is still right when `now` would be the response. A tag that was weak because the
@@ -99,7 +109,7 @@ impl Cache {
         let entry = self.entries.get(path)?;
         let age = now.saturating_sub(entry.checked.load(Ordering::Relaxed));
         let stale = u128::from(age) >= self.staleness.as_millis();
-        if stale || entry.response.file().has_ended_early() {
+        if stale || !entry.is_unchanged() {
             return None;
         }
         entry.used.store(now, Ordering::Relaxed);
@@ -169,4 +179,15 @@ fn version(file: &Metadata) -> (u64, u64, u64, i64, i64, i64, i64) {
         file.ctime(),
         file.ctime_nsec(),
     )
+}
+
+/// The same, of what `fstat` says now. (std's `Metadata` would take a `File`.)
+fn same_version(now: &Stat, then: &Metadata) -> bool {
+    let times = |s: &Stat| (s.st_mtime, s.st_mtime_nsec, s.st_ctime, s.st_ctime_nsec);
+    let (mtime, mtime_nsec, ctime, ctime_nsec) = times(now);
+    let seconds = (mtime, ctime) == (then.mtime(), then.ctime());
+    let nanoseconds = i128::from(mtime_nsec) == i128::from(then.mtime_nsec())
+        && i128::from(ctime_nsec) == i128::from(then.ctime_nsec());
+    let len = u64::try_from(now.st_size).is_ok_and(|len| len == then.len());
+    seconds && nanoseconds && len
 }

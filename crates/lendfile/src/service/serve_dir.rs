@@ -85,9 +85,11 @@ impl ServeDir {
         self.with(|inner| inner.dotfiles = Dotfiles::Allow)
     }
 
-    /// How long an open file is used before its path is looked at again, and so how late a changed,
-    /// replaced or removed file is noticed. 0 opens the file for each request. Default: 1 s. At
-    /// most 256 files are kept open; unused ones for 10 s, or until the next request.
+    /// How long an open file is used before its path is looked at again, and so how late it is
+    /// noticed that the path leads elsewhere: a symbolic link was changed, a directory renamed. A
+    /// file that was written to, replaced or removed is noticed at once. 0 opens the file for each
+    /// request. Default: 1 s. At most 256 files are kept open; unused ones for 10 s, or until the
+    /// next request.
     #[must_use]
     pub fn staleness(self, time: Duration) -> Self {
         self.with(|inner| inner.staleness = time)
