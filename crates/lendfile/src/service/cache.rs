@@ -72,7 +72,7 @@ impl Entry {
             .mapping
             .get()
             .is_some_and(|mapping| mapping.is_poisoned());
-        version(file.metadata()) == version(now.file().metadata())
+        rustix::fs::fstat(now.file()).is_ok_and(|now| same_version(&now, file.metadata()))
             && self.response.is_settled() == now.is_settled()
             && !file.has_ended_early()
             && !poisoned
@@ -168,20 +168,8 @@ impl Cache {
     }
 }
 
-/// What tells one version of one file from another. ctime cannot be set back by anybody.
-fn version(file: &Metadata) -> (u64, u64, u64, i64, i64, i64, i64) {
-    (
-        file.dev(),
-        file.ino(),
-        file.len(),
-        file.mtime(),
-        file.mtime_nsec(),
-        file.ctime(),
-        file.ctime_nsec(),
-    )
-}
-
-/// The same, of what `fstat` says now. (std's `Metadata` would take a `File`.)
+/// Whether `now` is of the same version of the same file as `then`. Nobody can set ctime back.
+/// (`Stat`, since std's `Metadata` would take a `File`.)
 fn same_version(now: &Stat, then: &Metadata) -> bool {
     let times = |s: &Stat| (s.st_mtime, s.st_mtime_nsec, s.st_ctime, s.st_ctime_nsec);
     let (mtime, mtime_nsec, ctime, ctime_nsec) = times(now);
@@ -189,5 +177,6 @@ fn same_version(now: &Stat, then: &Metadata) -> bool {
     let nanoseconds = i128::from(mtime_nsec) == i128::from(then.mtime_nsec())
         && i128::from(ctime_nsec) == i128::from(then.ctime_nsec());
     let len = u64::try_from(now.st_size).is_ok_and(|len| len == then.len());
-    seconds && nanoseconds && len
+    let file = (now.st_dev, now.st_ino) == (then.dev(), then.ino());
+    file && seconds && nanoseconds && len
 }
