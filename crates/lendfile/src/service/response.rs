@@ -103,11 +103,7 @@ impl FileResponse {
         request: &HeaderMap,
         extensions: &Extensions,
     ) -> Response<FileBody> {
-        let mut response = self.answer(method, request, extensions);
-        if method == Method::HEAD {
-            *response.body_mut() = FileBody::empty();
-        }
-        response
+        for_method(method, self.answer(method, request, extensions))
     }
 
     fn answer(
@@ -181,6 +177,15 @@ impl FileResponse {
         *response.headers_mut() = self.headers.clone();
         response
     }
+}
+
+/// What is sent for the method: a HEAD is answered without a body. hyper leaves it out over
+/// HTTP/1.1 only.
+pub(super) fn for_method(method: &Method, mut response: Response<FileBody>) -> Response<FileBody> {
+    if method == Method::HEAD {
+        *response.body_mut() = FileBody::empty();
+    }
+    response
 }
 
 /// A response that is nothing but its status, with the reason as text for people.

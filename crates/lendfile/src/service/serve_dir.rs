@@ -18,7 +18,7 @@ use tower_service::Service;
 use super::cache::{Cache, Entry};
 use super::open::{Failure, Opened, Root};
 use super::path::{self, Dotfiles, Form, Refused};
-use super::response::{FileResponse, status};
+use super::response::{FileResponse, for_method, status};
 use crate::{FileBody, Lending};
 
 /// Time for which an open file is used without a look at its path.
@@ -258,15 +258,6 @@ fn respond_with(
     let response = entry.response().respond_to(method, headers, extensions);
     if response.body().is_lent() {
         entry.keep_mapping();
-    }
-    response
-}
-
-/// What is sent for the method: a HEAD is answered without a body. hyper leaves it out over
-/// HTTP/1.1 only.
-fn for_method(method: &Method, mut response: Response<FileBody>) -> Response<FileBody> {
-    if method == Method::HEAD {
-        *response.body_mut() = FileBody::empty();
     }
     response
 }
