@@ -184,6 +184,43 @@ fn when_the_kernel_has_no_more_areas_the_refusal_is_reported_and_the_slot_given_
     );
 }
 
+#[test]
+fn a_filesystem_that_refuses_the_mapping_leaves_no_hole_in_the_arena() {
+    const NAME: &str = "a_filesystem_that_refuses_the_mapping_leaves_no_hole_in_the_arena";
+    if is_child(NAME) {
+        use_the_guard();
+        let Ok(file) = OpenFile::open("/proc/config.gz") else {
+            let required = std::env::var("LENDFILE_REQUIRE").unwrap_or_default();
+            assert!(!required.contains("procfs"), "no /proc/config.gz");
+            return;
+        };
+        let arena = crate::lent::arena::existing().unwrap();
+        let (slot, address) = arena.take(file.len()).unwrap();
+        arena.give_back(slot);
+        let refused = FileRegion::whole(file).map().unwrap_err();
+        assert!(matches!(refused, CannotLend::MapRefused(_)), "{refused}");
+        assert!(is_reserved(address), "anybody's memory may appear there");
+        return;
+    }
+    let output = in_child(NAME);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
+}
+
+/// Whether an area without any permission covers the address.
+fn is_reserved(address: usize) -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().any(|line| {
+        let (range, rest) = line.split_once(' ').unwrap();
+        let (start, end) = range.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|n| usize::from_str_radix(n, 16).unwrap());
+        (start..end).contains(&address) && rest.starts_with("---p")
+    })
+}
+
 /// Maps pages of alternating protection, which cannot share an area, until there are no more.
 fn exhaust_areas() {
     for i in 0_u32.. {
