@@ -30,4 +30,4 @@ pub use method::{Method, MethodSet};
 pub use region::{FileRegion, OpenFile};
 pub use stream::LendStream;
 pub use transfer::{Ledger, Outcome, Transfer, TransferToken};
-pub use transport::{Continuation, Sent, Transport};
+pub use transport::{Backend, Continuation, Sent, Transport};

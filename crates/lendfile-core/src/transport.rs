@@ -5,7 +5,25 @@ use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
 
-use crate::{Capabilities, FileRegion, Method};
+use crate::{Capabilities, Error, FileRegion, Method};
+
+/// Makes the transports of a server's connections out of sockets `S`. What a server is generic
+/// over.
+pub trait Backend<S>: Clone + Send + Sync + 'static {
+    /// What it makes.
+    type Transport: Transport + Send + Unpin + 'static;
+
+    /// What every transport of it can do.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// The transport over a connected, non-blocking socket, asked for `method`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the backend does not have the
+    /// method.
+    fn transport(&self, socket: S, method: Method) -> Result<Self::Transport, Error>;
+}
 
 /// A connected socket that can send bytes from memory and regions of files.
 ///
@@ -57,6 +75,11 @@ pub trait Transport {
 
     /// What this transport can do.
     fn capabilities(&self) -> &Capabilities;
+
+    /// The method asked for.
+    fn method(&self) -> Method {
+        Method::Auto
+    }
 }
 
 /// Whether more bytes follow at once.

@@ -8,6 +8,7 @@
 //! inside the call, which stalls the thread (measured: up to 18 ms per 256 KiB on a busy disk).
 #![forbid(unsafe_code)]
 
+mod backend;
 mod buffer;
 mod copy;
 mod cork;
@@ -15,6 +16,7 @@ mod read;
 mod socket;
 mod transport;
 
+pub use backend::Epoll;
 pub use buffer::PageBuffer;
 pub use read::FileReader;
 pub use socket::Socket;

@@ -63,11 +63,6 @@ impl<S: Socket> EpollTransport<S> {
         &CAPABILITIES
     }
 
-    /// The method asked for.
-    pub fn method(&self) -> Method {
-        self.method
-    }
-
     /// The socket.
     pub fn socket(&self) -> &S {
         &self.socket
@@ -219,6 +214,10 @@ impl<S: Socket> Transport for EpollTransport<S> {
 
     fn capabilities(&self) -> &Capabilities {
         &CAPABILITIES
+    }
+
+    fn method(&self) -> Method {
+        self.method
     }
 }
 

@@ -25,7 +25,7 @@ impl Connection {
     pub fn of<T: Transport>(stream: &LendStream<T>) -> Self {
         Self {
             ledger: stream.ledger().clone(),
-            method: Method::Auto,
+            method: stream.transport().method(),
         }
     }
 

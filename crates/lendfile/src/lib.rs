@@ -12,9 +12,10 @@ pub use accept::Accept;
 pub use body::{FileBody, Lending};
 pub use connection::Connection;
 pub use lendfile_core::{
-    Capabilities, Error, ErrorKind, FileRegion, LendStream, Method, OpenFile, Outcome, Transfer,
+    Backend, Capabilities, Error, ErrorKind, FileRegion, LendStream, Method, OpenFile, Outcome,
+    Transfer,
 };
-pub use lendfile_epoll::EpollTransport;
+pub use lendfile_epoll::{Epoll, EpollTransport};
 pub use listener::Listener;
 pub use serve::{Serve, serve};
 pub use service::{FileResponse, ServeDir};

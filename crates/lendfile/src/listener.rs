@@ -2,8 +2,8 @@
 
 use std::io;
 
-use lendfile_core::{Error, LendStream, Method};
-use lendfile_epoll::EpollTransport;
+use lendfile_core::{Backend, Error, LendStream, Method, MethodSet, capabilities};
+use lendfile_epoll::Epoll;
 
 use crate::{Accept, Connection, accept};
 
@@ -26,8 +26,9 @@ use crate::{Accept, Connection, accept};
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Listener<L> {
+pub struct Listener<L, B = Epoll> {
     inner: L,
+    backend: B,
     method: Method,
 }
 
@@ -36,8 +37,26 @@ impl<L: Accept> Listener<L> {
     pub fn new(inner: L) -> Self {
         Self {
             inner,
+            backend: Epoll,
             method: Method::Auto,
         }
+    }
+}
+
+impl<L: Accept, B: Backend<L::Socket>> Listener<L, B> {
+    /// Sends by another backend than tokio's readiness.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if it does not have the method
+    /// asked for before.
+    pub fn with_backend<C: Backend<L::Socket>>(self, backend: C) -> Result<Listener<L, C>, Error> {
+        let listener = Listener {
+            inner: self.inner,
+            backend,
+            method: Method::Auto,
+        };
+        listener.with_method(self.method)
     }
 
     /// Asks for a method by name.
@@ -46,11 +65,7 @@ impl<L: Accept> Listener<L> {
     ///
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the backend does not have it.
     pub fn with_method(mut self, method: Method) -> Result<Self, Error> {
-        lendfile_core::capabilities::choose(
-            method,
-            EpollTransport::<L::Socket>::backend_capabilities(),
-            lendfile_core::MethodSet::EMPTY,
-        )?;
+        capabilities::choose(method, self.backend.capabilities(), MethodSet::EMPTY)?;
         self.method = method;
         Ok(self)
     }
@@ -73,13 +88,14 @@ impl<L: Accept> Listener<L> {
         clippy::missing_panics_doc,
         reason = "cannot happen: with_method has checked the method"
     )]
-    pub async fn accept(&self) -> (LendStream<EpollTransport<L::Socket>>, Connection, L::Addr) {
+    pub async fn accept(&self) -> (LendStream<B::Transport>, Connection, L::Addr) {
         let (socket, addr) = accept::next(&self.inner).await;
-        let transport = EpollTransport::new(socket)
-            .with_method(self.method)
+        let transport = self
+            .backend
+            .transport(socket, self.method)
             .expect("checked by Listener::with_method");
         let stream = LendStream::new(transport);
-        let connection = Connection::of(&stream).with_method(self.method);
+        let connection = Connection::of(&stream);
         (stream, connection, addr)
     }
 }
@@ -91,8 +107,8 @@ mod axum_serve {
 
     use super::*;
 
-    impl<L: Accept + Unpin> axum::serve::Listener for Listener<L> {
-        type Io = LendStream<EpollTransport<L::Socket>>;
+    impl<L: Accept + Unpin, B: Backend<L::Socket> + Unpin> axum::serve::Listener for Listener<L, B> {
+        type Io = LendStream<B::Transport>;
         type Addr = L::Addr;
 
         async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -105,10 +121,13 @@ mod axum_serve {
         }
     }
 
-    impl<L: Accept + Unpin> Connected<IncomingStream<'_, Listener<L>>> for Connection {
-        fn connect_info(stream: IncomingStream<'_, Listener<L>>) -> Self {
-            let stream = stream.io();
-            Self::of(stream).with_method(stream.transport().method())
+    impl<L, B> Connected<IncomingStream<'_, Listener<L, B>>> for Connection
+    where
+        L: Accept + Unpin,
+        B: Backend<L::Socket> + Unpin,
+    {
+        fn connect_info(stream: IncomingStream<'_, Listener<L, B>>) -> Self {
+            Self::of(stream.io())
         }
     }
 }

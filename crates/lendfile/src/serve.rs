@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use lendfile_core::{Error, Method};
+use lendfile_core::{Backend, Error, Method};
+use lendfile_epoll::Epoll;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower::util::{Oneshot, ServiceExt};
@@ -64,14 +65,29 @@ where
 }
 
 /// A server, to be configured and awaited. Made by [`serve`].
-pub struct Serve<L, S> {
-    listener: Listener<L>,
+pub struct Serve<L, S, B = Epoll> {
+    listener: Listener<L, B>,
     service: S,
     shutdown: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     grace: Duration,
 }
 
-impl<L: Accept, S> Serve<L, S> {
+impl<L: Accept, S, B: Backend<L::Socket>> Serve<L, S, B> {
+    /// Sends by another backend than tokio's readiness.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if it does not have the method
+    /// asked for before.
+    pub fn with_backend<C: Backend<L::Socket>>(self, backend: C) -> Result<Serve<L, S, C>, Error> {
+        Ok(Serve {
+            listener: self.listener.with_backend(backend)?,
+            service: self.service,
+            shutdown: self.shutdown,
+            grace: self.grace,
+        })
+    }
+
     /// Sends files by this method.
     ///
     /// # Errors
@@ -101,14 +117,15 @@ impl<L: Accept, S> Serve<L, S> {
     }
 }
 
-impl<L, S, B> IntoFuture for Serve<L, S>
+impl<L, S, B, Payload> IntoFuture for Serve<L, S, B>
 where
     L: Accept,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    B: Backend<L::Socket>,
+    S: Service<Request<Incoming>, Response = Response<Payload>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    Payload: Body<Data = Bytes> + Send + 'static,
+    Payload::Error: Into<BoxError>,
 {
     type Output = io::Result<()>;
     type IntoFuture = BoxFuture<'static, io::Result<()>>;
@@ -189,7 +206,7 @@ where
     }
 }
 
-impl<L: fmt::Debug, S> fmt::Debug for Serve<L, S> {
+impl<L: fmt::Debug, S, B: fmt::Debug> fmt::Debug for Serve<L, S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve")
             .field("listener", &self.listener)
