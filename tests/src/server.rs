@@ -17,13 +17,19 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use lendfile::{Accept, Connection, Listener, Method};
+use lendfile::{Accept, Connection, EpollTransport, Listener, Method};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt};
 use tower_service::Service;
+
+/// What may be asked for on sockets of tokio's: `Auto` and every method of the epoll backend.
+pub fn methods() -> impl Iterator<Item = Method> {
+    let named = EpollTransport::<TcpStream>::backend_capabilities().methods;
+    std::iter::once(Method::Auto).chain(named.iter())
+}
 
 /// How requests reach the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,10 @@
 //! else in the workspace decides which method is used or given up.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
-use crate::{Error, ErrorKind, Method, MethodSet, OpenFile};
+use crate::{Error, ErrorKind, Method, MethodSet, OpenFile, statistics};
 
 /// What a transport can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +24,23 @@ impl Capabilities {
     }
 }
 
-/// The ways from best to last, for a file in the page cache.
-const LADDER: [Method; 2] = [Method::Sendfile, Method::Copy];
+/// The rung below: what is tried when a method cannot be had for one file. Never a way that is
+/// better than what was asked for, and `Copy` in the end, which always can.
+const fn below(method: Method) -> Method {
+    match method {
+        Method::Auto => Method::Sendfile,
+        Method::RingSplice => Method::RingHybrid,
+        Method::RingHybrid => Method::Splice,
+        Method::Splice => Method::Sendfile,
+        Method::Copy | Method::Mmap | Method::RingFixed | Method::Sendfile => Method::Copy,
+    }
+}
 
 /// The method to use for one file: `requested` if it can be had, else the next rung.
 ///
-/// `refused` are the methods that this file's filesystem has refused before ([`refusal`]); they
-/// are passed over even if asked for by name, since the alternative is an aborted response.
+/// `refused` are the methods that cannot be had for it now: those that its filesystem has refused
+/// ([`refusal`]), and those for which something is missing at the moment (a pipe). They are passed
+/// over even if asked for by name, since the alternative is an aborted response.
 ///
 /// # Errors
 ///
@@ -50,37 +59,26 @@ pub fn choose(
     }
     let usable =
         |method: Method| capabilities.methods.contains(method) && !refused.contains(method);
-    let start = match requested {
-        Method::Auto => 0,
-        named => LADDER.iter().position(|rung| *rung == named).unwrap_or(0),
-    };
-    Ok(LADDER[start..]
-        .iter()
-        .copied()
-        .find(|method| usable(*method))
-        .unwrap_or(Method::Copy))
+    let mut method = requested;
+    while method != Method::Copy && !usable(method) {
+        method = below(method);
+    }
+    Ok(method)
 }
 
-static DOWNGRADES: AtomicU64 = AtomicU64::new(0);
-
-/// How often a file has been given a lower rung of the ladder in this process.
-pub fn downgrades() -> u64 {
-    DOWNGRADES.load(Ordering::Relaxed)
-}
-
-/// Gives `file` the next rung, because its filesystem has refused `method`: for as long as it is
-/// open, logged and counted once.
+/// Gives `file` the next rung, because it cannot be sent by `method`: for as long as it is open,
+/// logged and counted ([`Statistics::downgrades`](crate::statistics::Statistics)) once.
 pub fn downgrade(file: &OpenFile, method: Method, capabilities: &Capabilities, error: &io::Error) {
     if !file.refuse(method) {
         return;
     }
-    DOWNGRADES.fetch_add(1, Ordering::Relaxed);
-    let next = choose(Method::Auto, capabilities, file.refused()).unwrap_or(Method::Copy);
+    statistics::DOWNGRADES.increment();
+    let next = choose(method, capabilities, file.refused()).unwrap_or(Method::Copy);
     tracing::warn!(
         from = method.name(),
         to = next.name(),
         errno = %error,
-        "the file's filesystem refuses the method; it is sent by the next one",
+        "the file cannot be sent by the method; it is sent by the next one",
     );
 }
 
@@ -130,10 +128,35 @@ mod tests {
 
     #[test]
     fn a_named_method_never_becomes_a_better_one() {
-        assert_eq!(
-            choose(Method::Copy, &BOTH, MethodSet::EMPTY).unwrap(),
-            Method::Copy
-        );
+        let all = Method::ALL
+            .into_iter()
+            .fold(MethodSet::EMPTY, MethodSet::with);
+        let all = Capabilities::new(all);
+        let ladder = [
+            (Method::Copy, Method::Copy),
+            (Method::Mmap, Method::Copy),
+            (Method::RingFixed, Method::Copy),
+            (Method::RingHybrid, Method::Splice),
+            (Method::RingSplice, Method::RingHybrid),
+            (Method::Sendfile, Method::Copy),
+            (Method::Splice, Method::Sendfile),
+        ];
+        for (method, next) in ladder {
+            let chosen = |refused| choose(method, &all, refused).unwrap();
+            assert_eq!(chosen(MethodSet::EMPTY), method);
+            assert_eq!(chosen(MethodSet::EMPTY.with(method)), next);
+        }
+    }
+
+    #[test]
+    fn every_ladder_ends_in_copy() {
+        let refused = Method::ALL
+            .into_iter()
+            .fold(MethodSet::EMPTY, MethodSet::with);
+        for method in Method::ALL {
+            let all = Capabilities::new(refused);
+            assert_eq!(choose(method, &all, refused).unwrap(), Method::Copy);
+        }
     }
 
     #[test]

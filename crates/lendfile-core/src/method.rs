@@ -6,6 +6,9 @@ use std::str::FromStr;
 use crate::{Error, ErrorKind};
 
 /// A way of sending file bytes over a socket.
+///
+/// Which of them can be had depends on the backend and the machine
+/// ([`Capabilities`](crate::Capabilities)): those that begin with `Ring` need io_uring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Method {
@@ -15,13 +18,35 @@ pub enum Method {
     Auto,
     /// `pread(2)` into a buffer, `send(2)` from it: one copy by CPU in, one out. Works everywhere.
     Copy,
+    /// `send(2)` from a mapping of the file: one copy by CPU. The last page of a region is read
+    /// and sent apart, as [`Copy`](Method::Copy), since nothing but `read` tells a page's zeros
+    /// from those behind the end of a file that has become shorter.
+    Mmap,
+    /// Reads into buffers registered with a ring and sends from them: one copy in, one out.
+    RingFixed,
+    /// A ring's splice from file to pipe, which waits for the disk; `splice(2)` from pipe to
+    /// socket.
+    RingHybrid,
+    /// A ring's splice from file to pipe and from pipe to socket.
+    RingSplice,
     /// `sendfile(2)`: pages go from the page cache to the socket by reference.
     Sendfile,
+    /// `splice(2)` from file to pipe and from pipe to socket: pages go by reference.
+    Splice,
 }
 
 impl Method {
-    /// Every method that can be chosen, `Auto` first.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Copy, Self::Sendfile];
+    /// Every method that can be asked for, `Auto` first.
+    pub const ALL: [Self; 8] = [
+        Self::Auto,
+        Self::Copy,
+        Self::Mmap,
+        Self::RingFixed,
+        Self::RingHybrid,
+        Self::RingSplice,
+        Self::Sendfile,
+        Self::Splice,
+    ];
 
     /// How many there are; an index made by [`Method::index`] is below it.
     pub(crate) const COUNT: usize = Self::ALL.len();
@@ -31,7 +56,12 @@ impl Method {
         match self {
             Self::Auto => "auto",
             Self::Copy => "copy",
+            Self::Mmap => "mmap",
+            Self::RingFixed => "ring-fixed",
+            Self::RingHybrid => "ring-hybrid",
+            Self::RingSplice => "ring-splice",
             Self::Sendfile => "sendfile",
+            Self::Splice => "splice",
         }
     }
 
@@ -59,7 +89,7 @@ impl FromStr for Method {
 
 /// A set of methods.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct MethodSet(u8);
+pub struct MethodSet(u16);
 
 impl MethodSet {
     /// The set without a member.
@@ -83,11 +113,11 @@ impl MethodSet {
             .filter(move |method| self.contains(*method))
     }
 
-    pub(crate) const fn bits(self) -> u8 {
+    pub(crate) const fn bits(self) -> u16 {
         self.0
     }
 
-    pub(crate) const fn from_bits(bits: u8) -> Self {
+    pub(crate) const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::lent::Mapping;
@@ -18,7 +18,7 @@ use crate::{Error, ErrorKind, Method, MethodSet};
 pub struct OpenFile {
     file: File,
     metadata: Metadata,
-    refused: AtomicU8,
+    refused: AtomicU16,
     refuses_nowait: AtomicBool,
     ended_early: AtomicBool,
     /// Shared by the transfers under way, so that they use one mapping. Weak: a mapping keeps a
@@ -40,7 +40,7 @@ impl OpenFile {
         Ok(Arc::new(Self {
             file,
             metadata,
-            refused: AtomicU8::new(0),
+            refused: AtomicU16::new(0),
             refuses_nowait: AtomicBool::new(false),
             ended_early: AtomicBool::new(false),
             mapping: Mutex::new(Weak::new()),

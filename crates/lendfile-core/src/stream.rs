@@ -95,7 +95,6 @@ impl<T: Transport> LendStream<T> {
                 Poll::Pending if sent > 0 => return Poll::Ready(Ok(sent)),
                 Poll::Pending => {
                     self.turn_left = TURN_BYTES;
-                    self.ledger.record_wait();
                     return Poll::Pending;
                 }
             }
@@ -106,7 +105,7 @@ impl<T: Transport> LendStream<T> {
     fn poll_run(&mut self, cx: &mut Context<'_>, run: &Run<'_>) -> Poll<io::Result<usize>> {
         match &run.kind {
             Kind::Plain(_) if run.len() == 0 => Poll::Ready(Ok(0)),
-            Kind::Plain(_) if self.turn_left == 0 => yield_turn(cx),
+            Kind::Plain(_) if self.turn_left == 0 => self.yield_turn(cx),
             Kind::Plain(bufs) => {
                 // One call takes no more; a short count is normal.
                 let (bufs, continuation) = match bufs.get(..IOV_MAX) {
@@ -114,9 +113,13 @@ impl<T: Transport> LendStream<T> {
                     _ => (*bufs, run.continuation),
                 };
                 let sent = self.transport.poll_send(cx, bufs, continuation);
-                if let Poll::Ready(Ok(n)) = sent {
-                    self.turn_left = self.turn_left.saturating_sub(n as u64);
-                    self.ledger.record_plain(n);
+                match sent {
+                    Poll::Ready(Ok(n)) => {
+                        self.turn_left = self.turn_left.saturating_sub(n as u64);
+                        self.ledger.record_plain(n);
+                    }
+                    Poll::Ready(Err(_)) => {}
+                    Poll::Pending => self.ledger.record_wait(),
                 }
                 sent
             }
@@ -137,7 +140,7 @@ impl<T: Transport> LendStream<T> {
                 if total > 0 {
                     break;
                 }
-                return yield_turn(cx);
+                return self.yield_turn(cx);
             }
             // What can be finished with another turn's worth is: cutting it costs a short send.
             let turn_bytes = match region.len() <= self.turn_left + TURN_BYTES {
@@ -167,17 +170,19 @@ impl<T: Transport> LendStream<T> {
                     break;
                 }
                 Poll::Pending if total > 0 => break,
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.ledger.record_file_wait(region.file(), region.offset());
+                    return Poll::Pending;
+                }
             }
         }
         Poll::Ready(Ok(total))
     }
-}
 
-/// Asks to be polled again behind the tasks that are ready now.
-fn yield_turn<R>(cx: &Context<'_>) -> Poll<R> {
-    cx.waker().wake_by_ref();
-    Poll::Pending
+    fn yield_turn<R>(&mut self, cx: &mut Context<'_>) -> Poll<R> {
+        self.transport.yield_turn(cx);
+        Poll::Pending
+    }
 }
 
 impl<T: Transport + Unpin> AsyncRead for LendStream<T> {

@@ -22,6 +22,10 @@ pub struct Transfer {
     pub len: u64,
     /// System calls that sent file bytes, those without progress included.
     pub syscalls: u64,
+    /// How often it waited, for the socket or for the disk.
+    pub waits: u64,
+    /// How often it waited for pages that were not in the page cache.
+    pub cold_waits: u64,
     /// Time from the body's making until the last of its bytes was let go.
     pub duration: Duration,
     bytes: [u64; Method::COUNT],
@@ -143,6 +147,15 @@ impl Ledger {
         self.waits.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Books a wait of the transfer that is at `offset` of `file`.
+    pub(crate) fn record_file_wait(&self, file: &Arc<OpenFile>, offset: u64) {
+        self.record_wait();
+        let all = self.running();
+        if let Some((_, running)) = nearest(&all, file, offset) {
+            running.counters.waits.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Books `sent`, which began at `offset` of `file`. Two responses that are at the same place
     /// of the same file (HTTP/2) cannot be told apart; either gets it, and both end with the
     /// right sum.
@@ -150,14 +163,11 @@ impl Ledger {
         self.sent.add(sent.method, sent.bytes as u64, sent.syscalls);
         let mut left = sent.bytes as u64;
         let mut syscalls = sent.syscalls;
+        let mut cold_waits = sent.cold_waits;
         let all = self.running();
         // One run of bytes may have been lent by several bodies, one behind the other.
         while left > 0 {
-            let Some((gap, running)) = all
-                .iter()
-                .filter_map(|running| Some((running.gap_before(file, offset)?, running)))
-                .min_by_key(|(gap, _)| *gap)
-            else {
+            let Some((gap, running)) = nearest(&all, file, offset) else {
                 return;
             };
             // h2 copied them behind the frame's head: they went by as plain bytes.
@@ -167,6 +177,11 @@ impl Ledger {
             running
                 .counters
                 .add(sent.method, its, mem::take(&mut syscalls));
+            let cold_waits = mem::take(&mut cold_waits);
+            running
+                .counters
+                .cold_waits
+                .fetch_add(cold_waits, Ordering::Relaxed);
             offset += its;
             left -= its;
         }
@@ -177,6 +192,17 @@ impl Ledger {
     fn running(&self) -> Vec<Arc<Running>> {
         lock(&self.open).iter().filter_map(Weak::upgrade).collect()
     }
+}
+
+/// The transfer that `offset` of `file` is the next part of, and the bytes between.
+fn nearest<'a>(
+    all: &'a [Arc<Running>],
+    file: &Arc<OpenFile>,
+    offset: u64,
+) -> Option<(u64, &'a Arc<Running>)> {
+    all.iter()
+        .filter_map(|running| Some((running.gap_before(file, offset)?, running)))
+        .min_by_key(|(gap, _)| *gap)
 }
 
 impl fmt::Debug for Ledger {
@@ -268,6 +294,11 @@ impl TransferToken {
         self.0.counters.add(method, bytes, syscalls);
     }
 
+    /// Books a wait, for the socket or for the disk.
+    pub fn record_wait(&self) {
+        self.0.counters.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Notes that everything was taken out of the body.
     pub fn taken_to_end(&self) {
         self.0.taken_to_end.store(true, Ordering::Relaxed);
@@ -314,6 +345,8 @@ impl Drop for Running {
             outcome,
             len: self.len,
             syscalls: u64::from(self.counters.syscalls.load(Ordering::Relaxed)),
+            waits: u64::from(self.counters.waits.load(Ordering::Relaxed)),
+            cold_waits: u64::from(self.counters.cold_waits.load(Ordering::Relaxed)),
             duration: self.started.elapsed(),
             bytes: std::array::from_fn(|i| self.counters.bytes[i].load(Ordering::Relaxed)),
         };
@@ -323,6 +356,8 @@ impl Drop for Running {
             bytes = sent,
             len = transfer.len,
             syscalls = transfer.syscalls,
+            waits = transfer.waits,
+            cold_waits = transfer.cold_waits,
             micros = transfer.duration.as_micros(),
             "transfer ended",
         );
@@ -336,6 +371,8 @@ impl Drop for Running {
 struct Counters {
     bytes: [AtomicU64; Method::COUNT],
     syscalls: AtomicU32,
+    waits: AtomicU32,
+    cold_waits: AtomicU32,
 }
 
 impl Counters {
@@ -368,6 +405,7 @@ mod tests {
             bytes,
             method: Method::Sendfile,
             syscalls: 1,
+            cold_waits: 0,
         }
     }
 

@@ -12,12 +12,14 @@ mod backend;
 mod buffer;
 mod copy;
 mod cork;
+mod pipe;
 mod read;
 mod socket;
 mod transport;
 
 pub use backend::Epoll;
 pub use buffer::PageBuffer;
+pub use pipe::Pipe;
 pub use read::FileReader;
 pub use socket::Socket;
 pub use transport::EpollTransport;

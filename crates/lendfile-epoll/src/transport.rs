@@ -1,9 +1,10 @@
 //! The transport over one socket: which method, tried how often, waiting for what.
 
 use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use lendfile_core::capabilities::{self, Refusal};
@@ -88,6 +89,7 @@ impl<S: Socket> EpollTransport<S> {
                         bytes,
                         method: Method::Sendfile,
                         syscalls,
+                        cold_waits: 0,
                     }));
                 }
                 Err(error) if is_transient(&error) => {}
@@ -124,6 +126,7 @@ impl<S: Socket> EpollTransport<S> {
                         bytes,
                         method: Method::Copy,
                         syscalls,
+                        cold_waits: 0,
                     }));
                 }
                 Err(error) if is_transient(&error) => {}
@@ -210,6 +213,13 @@ impl<S: Socket> Transport for EpollTransport<S> {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.cork.release(&self.socket);
         AsyncWrite::poll_shutdown(Pin::new(&mut self.socket), cx)
+    }
+
+    /// Wakes the task after the runtime has looked for events.
+    fn yield_turn(&mut self, cx: &mut Context<'_>) {
+        // Deferred by the scheduler until the others have run and the driver was polled; the
+        // future may be dropped then.
+        _ = pin!(tokio::task::yield_now()).poll(cx);
     }
 
     fn capabilities(&self) -> &Capabilities {

@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use lendfile::Method;
 use lendfile_tests::content;
+use lendfile_tests::server::methods;
 
 use crate::command::{connect, serve};
 
@@ -16,7 +16,7 @@ fn every_method_sends_the_right_bytes() {
     for len in LENGTHS {
         content::write(&dir.path().join(len.to_string()), len, len).unwrap();
     }
-    for method in Method::ALL {
+    for method in methods() {
         let (_server, addr) = serve(dir.path(), &["--method", method.name()]);
         let mut client = connect(addr);
         for len in LENGTHS {

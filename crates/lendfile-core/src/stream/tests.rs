@@ -78,6 +78,7 @@ impl Transport for Memory {
                 bytes: n,
                 method: Method::Sendfile,
                 syscalls: 1,
+                cold_waits: 0,
             }
         })
     }
