@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lendfile::{Method, ServeDir};
+use lendfile::ServeDir;
 use lendfile_tests::client::Client;
 use lendfile_tests::content;
 use lendfile_tests::process::{descriptors, eventually, resident_of};
