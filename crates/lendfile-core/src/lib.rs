@@ -33,5 +33,5 @@ pub use rate::{RateLimit, TokenBucket};
 pub use region::{FileRegion, OpenFile};
 pub use statistics::{Statistics, statistics};
 pub use stream::LendStream;
-pub use transfer::{Ledger, Outcome, Transfer, TransferToken};
+pub use transfer::{Ledger, Outcome, Transfer, TransferObserver, TransferToken};
 pub use transport::{Backend, Continuation, Sent, Transport};

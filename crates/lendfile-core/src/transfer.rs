@@ -5,7 +5,7 @@
 //! what it sent, and a transfer ends when the last byte lent for it has been dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use std::{fmt, mem};
 
@@ -79,6 +79,14 @@ impl Transfer {
 
 /// What a callback gets.
 type OnEnd = Box<dyn FnOnce(Transfer) + Send>;
+
+/// Is told when a transfer ends, and kept until then: the books of who sends several of them in
+/// one response, or watches all.
+pub trait TransferObserver: Send + Sync {
+    /// Takes the report. Called wherever the last byte is dropped, usually in the connection's
+    /// task: it must not block.
+    fn transfer_ended(&self, transfer: &Transfer);
+}
 
 /// The books of one connection.
 #[derive(Default)]
@@ -232,6 +240,7 @@ struct Running {
     lent: Option<(Arc<Mapping>, Arc<Ledger>)>,
     taken_to_end: AtomicBool,
     on_end: Mutex<Option<OnEnd>>,
+    observer: OnceLock<Arc<dyn TransferObserver>>,
 }
 
 impl Running {
@@ -245,6 +254,7 @@ impl Running {
             lent: None,
             taken_to_end: AtomicBool::new(false),
             on_end: Mutex::new(None),
+            observer: OnceLock::new(),
         }
     }
 
@@ -311,6 +321,12 @@ impl TransferToken {
         *lock(&self.0.on_end) = Some(Box::new(callback));
     }
 
+    /// Lets `observer` know when the transfer ends, before the callback runs. Only the first one is
+    /// kept.
+    pub fn observe(&self, observer: Arc<dyn TransferObserver>) {
+        _ = self.0.observer.set(observer);
+    }
+
     /// Bytes sent so far.
     pub fn bytes_sent(&self) -> u64 {
         self.0.counters.total()
@@ -361,6 +377,9 @@ impl Drop for Running {
             micros = transfer.duration.as_micros(),
             "transfer ended",
         );
+        if let Some(observer) = self.observer.get() {
+            observer.transfer_ended(&transfer);
+        }
         if let Some(callback) = lock(&self.on_end).take() {
             callback(transfer);
         }
