@@ -17,8 +17,10 @@
 
 pub mod capabilities;
 mod error;
+mod failure;
 pub mod lent;
 mod method;
+mod progress;
 mod rate;
 mod region;
 pub mod statistics;
@@ -28,7 +30,9 @@ mod transport;
 
 pub use capabilities::Capabilities;
 pub use error::{Error, ErrorKind, log_file_failure};
+pub use failure::Failure;
 pub use method::{Method, MethodSet};
+pub use progress::Progress;
 pub use rate::{RateLimit, TokenBucket};
 pub use region::{FileRegion, OpenFile};
 pub use statistics::{Statistics, statistics};

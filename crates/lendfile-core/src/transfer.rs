@@ -12,15 +12,15 @@ use std::{fmt, mem};
 use crate::lent::{self, Mapping};
 use crate::{FileRegion, Method, OpenFile, Sent};
 
-/// The report of one transfer.
+/// The report of one transfer: of a body, or of one of the futures that send, receive and relay.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Transfer {
     /// How it ended.
     pub outcome: Outcome,
-    /// Bytes promised.
+    /// Bytes promised; of a reception or relay without a given end, bytes received.
     pub len: u64,
-    /// System calls that sent file bytes, those without progress included.
+    /// System calls that moved file bytes, those without progress included.
     pub syscalls: u64,
     /// How often it waited, for the socket or for the disk.
     pub waits: u64,
@@ -38,7 +38,8 @@ pub enum Outcome {
     /// The connection let go of the bytes before all were sent.
     Aborted,
     /// All bytes were accepted by the socket's buffer (not: received by the peer). For owned
-    /// chunks: all were handed to the HTTP library.
+    /// chunks: all were handed to the HTTP library. For a reception: all are in the file (not: on
+    /// the disk).
     Complete,
     /// The body was taken to its end, but no stream that the body knows of sent its bytes:
     /// middleware read them (compression, TLS, a wrapper that copies), which loses zero-copy, or
@@ -66,6 +67,21 @@ impl Transfer {
     /// Bytes sent, whichever way.
     pub fn bytes_sent(&self) -> u64 {
         self.bytes.iter().sum()
+    }
+
+    /// Tells who listens to `tracing`, at level DEBUG.
+    pub(crate) fn log(&self) {
+        tracing::debug!(
+            outcome = self.outcome.name(),
+            method = self.method().map_or("none", Method::name),
+            bytes = self.bytes_sent(),
+            len = self.len,
+            syscalls = self.syscalls,
+            waits = self.waits,
+            cold_waits = self.cold_waits,
+            micros = self.duration.as_micros(),
+            "transfer ended",
+        );
     }
 
     /// The method that carried most of it; `None` if nothing was sent.
@@ -357,26 +373,8 @@ impl Drop for Running {
         } else {
             Outcome::Aborted
         };
-        let transfer = Transfer {
-            outcome,
-            len: self.len,
-            syscalls: u64::from(self.counters.syscalls.load(Ordering::Relaxed)),
-            waits: u64::from(self.counters.waits.load(Ordering::Relaxed)),
-            cold_waits: u64::from(self.counters.cold_waits.load(Ordering::Relaxed)),
-            duration: self.started.elapsed(),
-            bytes: std::array::from_fn(|i| self.counters.bytes[i].load(Ordering::Relaxed)),
-        };
-        tracing::debug!(
-            outcome = outcome.name(),
-            method = transfer.method().map_or("none", Method::name),
-            bytes = sent,
-            len = transfer.len,
-            syscalls = transfer.syscalls,
-            waits = transfer.waits,
-            cold_waits = transfer.cold_waits,
-            micros = transfer.duration.as_micros(),
-            "transfer ended",
-        );
+        let transfer = self.counters.report(outcome, self.len, self.started);
+        transfer.log();
         if let Some(observer) = self.observer.get() {
             observer.transfer_ended(&transfer);
         }
@@ -387,20 +385,38 @@ impl Drop for Running {
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+pub(crate) struct Counters {
     bytes: [AtomicU64; Method::COUNT],
-    syscalls: AtomicU32,
-    waits: AtomicU32,
-    cold_waits: AtomicU32,
+    pub(crate) syscalls: AtomicU32,
+    pub(crate) waits: AtomicU32,
+    pub(crate) cold_waits: AtomicU32,
 }
 
 impl Counters {
-    fn add(&self, method: Method, bytes: u64, syscalls: u32) {
+    pub(crate) fn add(&self, method: Method, bytes: u64, syscalls: u32) {
         self.bytes[method.index()].fetch_add(bytes, Ordering::Relaxed);
         self.syscalls.fetch_add(syscalls, Ordering::Relaxed);
     }
 
-    fn total(&self) -> u64 {
+    pub(crate) fn by(&self, method: Method) -> u64 {
+        self.bytes[method.index()].load(Ordering::Relaxed)
+    }
+
+    /// The report of a transfer that these are the counters of.
+    pub(crate) fn report(&self, outcome: Outcome, len: u64, started: Instant) -> Transfer {
+        let count = |counter: &AtomicU32| u64::from(counter.load(Ordering::Relaxed));
+        Transfer {
+            outcome,
+            len,
+            syscalls: count(&self.syscalls),
+            waits: count(&self.waits),
+            cold_waits: count(&self.cold_waits),
+            duration: started.elapsed(),
+            bytes: std::array::from_fn(|i| self.bytes[i].load(Ordering::Relaxed)),
+        }
+    }
+
+    pub(crate) fn total(&self) -> u64 {
         self.bytes.iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
 }
