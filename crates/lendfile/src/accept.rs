@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use lendfile_epoll::Socket;
 use rustix::io::Errno;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, unix};
+
+use crate::Limits;
 
 /// First and longest pause after the process has run out of descriptors or memory.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -43,6 +46,17 @@ pub trait Accept: Send + Sync + sealed::Sealed + 'static {
     ///
     /// Those of `getsockname(2)`.
     fn local_addr(&self) -> io::Result<Self::Addr>;
+
+    /// A peer's address in the network, if it is in one.
+    fn peer(addr: &Self::Addr) -> Option<SocketAddr>;
+
+    /// Sets the socket options that `limits` ask for on the listening socket, from which accepted
+    /// ones inherit them. Whether the kernel now watches the progress of peers.
+    ///
+    /// # Errors
+    ///
+    /// Those of `setsockopt(2)`.
+    fn limit(&self, limits: &Limits) -> io::Result<bool>;
 }
 
 impl Accept for TcpListener {
@@ -58,6 +72,19 @@ impl Accept for TcpListener {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Self::local_addr(self)
     }
+
+    fn peer(addr: &SocketAddr) -> Option<SocketAddr> {
+        Some(*addr)
+    }
+
+    fn limit(&self, limits: &Limits) -> io::Result<bool> {
+        let socket = SockRef::from(self);
+        if let Some(bytes) = limits.unsent_bytes {
+            socket.set_tcp_notsent_lowat(bytes.get())?;
+        }
+        socket.set_tcp_user_timeout(limits.progress_timeout)?;
+        Ok(limits.progress_timeout.is_some())
+    }
 }
 
 impl Accept for UnixListener {
@@ -71,6 +98,14 @@ impl Accept for UnixListener {
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
         Self::local_addr(self).map(Into::into)
+    }
+
+    fn peer(_: &Self::Addr) -> Option<SocketAddr> {
+        None
+    }
+
+    fn limit(&self, _: &Limits) -> io::Result<bool> {
+        Ok(false)
     }
 }
 

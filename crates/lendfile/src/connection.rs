@@ -1,5 +1,6 @@
 //! The handle that tells a body's maker that this connection's stream can send lent bytes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Extensions;
@@ -18,6 +19,18 @@ use lendfile_core::{Ledger, LendStream, Method, Transport};
 pub struct Connection {
     ledger: Arc<Ledger>,
     method: Method,
+    peer: Option<SocketAddr>,
+    encryption: Encryption,
+}
+
+/// What lies between the HTTP library and the connection's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    /// Nothing: bytes arrive as they were lent.
+    Clear,
+    /// TLS: lent bytes would be read through their mapping.
+    #[cfg(feature = "tls")]
+    Tls,
 }
 
 impl Connection {
@@ -26,6 +39,8 @@ impl Connection {
         Self {
             ledger: stream.ledger().clone(),
             method: stream.transport().method(),
+            peer: None,
+            encryption: Encryption::Clear,
         }
     }
 
@@ -36,8 +51,26 @@ impl Connection {
         self
     }
 
-    /// The handle in a request's extensions, if its connection has one.
+    /// Notes the peer's address, for whoever logs.
+    #[must_use]
+    pub fn with_peer(mut self, peer: Option<SocketAddr>) -> Self {
+        self.peer = peer;
+        self
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn encrypted(mut self) -> Self {
+        self.encryption = Encryption::Tls;
+        self
+    }
+
+    /// The handle in a request's extensions, if its connection has one *that can be lent to*.
     pub fn find(extensions: &Extensions) -> Option<&Self> {
+        Self::of_request(extensions).filter(|connection| !connection.is_encrypted())
+    }
+
+    /// The handle in a request's extensions, whether or not bytes can be lent to its connection.
+    pub fn of_request(extensions: &Extensions) -> Option<&Self> {
         let found = extensions.get::<Self>();
         #[cfg(feature = "axum")]
         let found = found.or_else(|| {
@@ -51,6 +84,16 @@ impl Connection {
     /// The method asked for.
     pub fn method(&self) -> Method {
         self.method
+    }
+
+    /// The peer's address, if it is in a network and was noted.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Whether TLS is spoken, so that nothing can be lent.
+    pub fn is_encrypted(&self) -> bool {
+        self.encryption != Encryption::Clear
     }
 
     /// What has been sent on this connection, and how.

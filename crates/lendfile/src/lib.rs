@@ -17,5 +17,7 @@ pub use lendfile_core::{
 };
 pub use lendfile_epoll::{Epoll, EpollTransport};
 pub use listener::Listener;
-pub use serve::{Serve, serve};
+#[cfg(feature = "tls")]
+pub use serve::Tls;
+pub use serve::{Connections, Cut, Limits, Serve, serve};
 pub use service::{FileResponse, ServeDir};

@@ -70,6 +70,11 @@ impl<L: Accept, B: Backend<L::Socket>> Listener<L, B> {
         Ok(self)
     }
 
+    /// The listener below.
+    pub(crate) fn get_ref(&self) -> &L {
+        &self.inner
+    }
+
     /// The address it listens on.
     ///
     /// # Errors
