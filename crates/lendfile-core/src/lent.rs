@@ -25,8 +25,7 @@ mod sys;
 use std::fmt;
 use std::io;
 
-pub(crate) use arena::poisonings;
-pub use arena::{AlreadyReserved, ArenaOptions, arena_options};
+pub use arena::{AlreadyReserved, ArenaOptions, arena_options, poisonings};
 pub use mapping::{Lent, Mapping, find};
 use rustix::io::Errno;
 
@@ -49,6 +48,36 @@ pub enum CannotLend {
     TooLarge,
     /// The filesystem's pages are not ordinary ones (hugetlbfs): the guard could not replace one.
     UnsupportedFilesystem,
+}
+
+impl CannotLend {
+    /// The names of all reasons.
+    pub const NAMES: [&str; 7] = [
+        "empty",
+        "map_refused",
+        "no_room",
+        "not_reserved",
+        "poisoned",
+        "too_large",
+        "unsupported_filesystem",
+    ];
+
+    /// The name used in metrics.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self.index()]
+    }
+
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::MapRefused(_) => 1,
+            Self::NoRoom => 2,
+            Self::NotReserved => 3,
+            Self::Poisoned => 4,
+            Self::TooLarge => 5,
+            Self::UnsupportedFilesystem => 6,
+        }
+    }
 }
 
 impl fmt::Display for CannotLend {

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::lent::CannotLend;
+
 /// A reading of all counters. Not one moment: each was read for itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -61,6 +63,26 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+/// One number for each reason.
+#[derive(Debug)]
+pub struct NotLent([Counter; CannotLend::NAMES.len()]);
+
+impl NotLent {
+    /// Adds one.
+    pub fn increment(&self, reason: CannotLend) {
+        self.0[reason.index()].increment();
+    }
+
+    /// The [names](CannotLend::name) of all reasons, with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let values = self.0.iter().map(Counter::value);
+        CannotLend::NAMES.into_iter().zip(values)
+    }
+}
+
+/// How often a body that should have been lent was sent as owned chunks.
+pub static NOT_LENT: NotLent = NotLent([const { Counter::new() }; CannotLend::NAMES.len()]);
 
 /// [`Statistics::cold_waits`].
 pub static COLD_WAITS: Counter = Counter::new();

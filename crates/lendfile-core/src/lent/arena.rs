@@ -96,7 +96,7 @@ pub(super) fn reserve() -> Option<&'static Arena> {
 }
 
 /// How often a lent page was found missing, in this process; only ever grows.
-pub(crate) fn poisonings() -> u64 {
+pub fn poisonings() -> u64 {
     POISONINGS.load(Ordering::SeqCst)
 }
 
