@@ -66,6 +66,26 @@ pub fn choose(
     Ok(method)
 }
 
+/// The same without the ladder: for callers that would rather fail than lose a method silently.
+///
+/// # Errors
+///
+/// [`ErrorKind::Unavailable`] if the method that [`choose`] would give were it not refused is.
+pub fn insist(
+    requested: Method,
+    capabilities: &Capabilities,
+    refused: MethodSet,
+) -> Result<Method, Error> {
+    let method = choose(requested, capabilities, MethodSet::EMPTY)?;
+    match refused.contains(method) {
+        false => Ok(method),
+        true => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("method {method} cannot be had for this file, and no other is allowed"),
+        )),
+    }
+}
+
 /// Gives `file` the next rung, because it cannot be sent by `method`: for as long as it is open,
 /// logged and counted ([`Statistics::downgrades`](crate::statistics::Statistics)) once.
 pub fn downgrade(file: &OpenFile, method: Method, capabilities: &Capabilities, error: &io::Error) {
@@ -146,6 +166,18 @@ mod tests {
             assert_eq!(chosen(MethodSet::EMPTY), method);
             assert_eq!(chosen(MethodSet::EMPTY.with(method)), next);
         }
+    }
+
+    #[test]
+    fn who_insists_gets_the_method_or_an_error() {
+        let refused = MethodSet::EMPTY.with(Method::Sendfile);
+        for requested in [Method::Auto, Method::Sendfile] {
+            let had = insist(requested, &BOTH, MethodSet::EMPTY).unwrap();
+            assert_eq!(had, Method::Sendfile);
+            let error = insist(requested, &BOTH, refused).unwrap_err();
+            assert!(error.is_unsupported());
+        }
+        assert_eq!(insist(Method::Copy, &BOTH, refused).unwrap(), Method::Copy);
     }
 
     #[test]

@@ -9,17 +9,24 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod borrowed;
 mod buffer;
 mod copy;
 mod cork;
+mod options;
+mod pace;
 mod pipe;
 mod read;
+mod send_file;
 mod socket;
 mod transport;
 
 pub use backend::Epoll;
 pub use buffer::PageBuffer;
+pub use options::TransferOptions;
+pub use pace::Pacer;
 pub use pipe::Pipe;
 pub use read::FileReader;
+pub use send_file::{SendFile, send_file};
 pub use socket::Socket;
 pub use transport::EpollTransport;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
-mod sealed {
+pub(crate) mod sealed {
     pub trait Sealed {}
     impl Sealed for tokio::net::TcpStream {}
     impl Sealed for tokio::net::UnixStream {}
@@ -22,6 +22,21 @@ pub trait Socket: AsFd + AsyncRead + AsyncWrite + Unpin + sealed::Sealed {
     /// When the runtime is shutting down.
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Waits for tokio to believe that the socket is readable, or at its end.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime is shutting down.
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Runs `operation`; when it would block, the socket counts as not readable until the kernel
+    /// says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// Those of `operation`.
+    fn try_read_io<R>(&self, operation: impl FnMut() -> io::Result<R>) -> io::Result<R>;
+
     /// Runs `operation`; when it would block, the socket counts as not writable until the kernel
     /// says otherwise.
     ///
@@ -32,9 +47,21 @@ pub trait Socket: AsFd + AsyncRead + AsyncWrite + Unpin + sealed::Sealed {
 
     /// Whether `TCP_CORK` should hold back segments during a large body.
     fn gains_by_cork(&self) -> bool;
+
+    /// Whether the kernel can be told to report it readable only from some bytes on
+    /// (`SO_RCVLOWAT`).
+    fn has_low_water_mark(&self) -> bool;
 }
 
 impl Socket for TcpStream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_read_ready(self, cx)
+    }
+
+    fn try_read_io<R>(&self, operation: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+        self.try_io(Interest::READABLE, operation)
+    }
+
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Self::poll_write_ready(self, cx)
     }
@@ -46,9 +73,21 @@ impl Socket for TcpStream {
     fn gains_by_cork(&self) -> bool {
         crate::cork::gains(self.as_fd())
     }
+
+    fn has_low_water_mark(&self) -> bool {
+        true
+    }
 }
 
 impl Socket for UnixStream {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_read_ready(self, cx)
+    }
+
+    fn try_read_io<R>(&self, operation: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+        self.try_io(Interest::READABLE, operation)
+    }
+
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Self::poll_write_ready(self, cx)
     }
@@ -60,4 +99,17 @@ impl Socket for UnixStream {
     fn gains_by_cork(&self) -> bool {
         false
     }
+
+    /// `unix_poll` does not look at it (net/unix/af_unix.c).
+    fn has_low_water_mark(&self) -> bool {
+        false
+    }
+}
+
+/// Errors after which the same is tried again: the readiness was stale, or a signal came.
+pub(crate) fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }

@@ -17,6 +17,8 @@ use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::cork::Cork;
+use crate::options::Fallback;
+use crate::socket::is_transient;
 use crate::{FileReader, Socket, copy};
 
 /// The most that one sendfile is asked for: the fastest size measured (6.8–8.5 GB/s against
@@ -32,6 +34,7 @@ const CAPABILITIES: Capabilities = Capabilities::new(MethodSet::EMPTY.with(Metho
 pub struct EpollTransport<S> {
     socket: S,
     method: Method,
+    fallback: Fallback,
     cork: Cork,
     reader: FileReader,
 }
@@ -43,6 +46,7 @@ impl<S: Socket> EpollTransport<S> {
             cork: Cork::new(socket.gains_by_cork()),
             socket,
             method: Method::Auto,
+            fallback: Fallback::Allowed,
             reader: FileReader::new(),
         }
     }
@@ -57,6 +61,19 @@ impl<S: Socket> EpollTransport<S> {
         capabilities::choose(method, &CAPABILITIES, MethodSet::EMPTY)?;
         self.method = method;
         Ok(self)
+    }
+
+    /// Refuses fallback: a file that cannot be sent by the method is an error of kind
+    /// [`Unavailable`](lendfile_core::ErrorKind::Unavailable), and none of it is sent.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.fallback = Fallback::Refused;
+        self
+    }
+
+    /// Lets go of what may have been held back for bytes that now do not come.
+    pub(crate) fn release(&mut self) {
+        self.cork.release(&self.socket);
     }
 
     /// What every transport of this backend can do.
@@ -142,8 +159,12 @@ impl<S: Socket> EpollTransport<S> {
         continuation: Continuation,
     ) -> Poll<io::Result<Sent>> {
         loop {
-            let method = capabilities::choose(self.method, &CAPABILITIES, region.file().refused())
-                .map_err(io::Error::from)?;
+            let choose = match self.fallback {
+                Fallback::Allowed => capabilities::choose,
+                Fallback::Refused => capabilities::insist,
+            };
+            let refused = region.file().refused();
+            let method = choose(self.method, &CAPABILITIES, refused).map_err(io::Error::from)?;
             if method != Method::Sendfile {
                 return self.poll_copy(cx, region, more_flag(continuation));
             }
@@ -153,6 +174,11 @@ impl<S: Socket> EpollTransport<S> {
                 }
                 Ok(sent) => return Poll::Ready(Ok(sent)),
                 Err(error) => match capabilities::refusal(&error) {
+                    Refusal::Unsupported if self.fallback == Fallback::Refused => {
+                        let message = format!("method {method} cannot be had for this file");
+                        let unavailable = Error::new(ErrorKind::Unavailable, message);
+                        return Poll::Ready(Err(unavailable.with_source(error).into()));
+                    }
                     Refusal::Unsupported => {
                         capabilities::downgrade(region.file(), method, &CAPABILITIES, &error);
                     }
@@ -245,14 +271,6 @@ fn more_flag(continuation: Continuation) -> SendFlags {
         Continuation::End => SendFlags::empty(),
         Continuation::More => SendFlags::MORE,
     }
-}
-
-/// Errors after which the same is tried again: the readiness was stale, or a signal came.
-fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
 }
 
 /// `sendfile(2)`; WouldBlock only if the socket is its cause.
