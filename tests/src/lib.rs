@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod content;
 pub mod process;
 pub mod server;
+pub mod uring;
 
 use std::time::Duration;
 

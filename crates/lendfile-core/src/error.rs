@@ -19,6 +19,8 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
+    /// Descriptors, memory or another of the process's limits have run out.
+    Exhausted,
     /// The file ended early or lost pages while it was being sent. The connection must be closed:
     /// the peer was promised more bytes than there are.
     FileChanged,
@@ -102,7 +104,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind {
             ErrorKind::FileChanged => io::ErrorKind::UnexpectedEof,
-            ErrorKind::FileUnreadable => io::ErrorKind::Other,
+            ErrorKind::Exhausted | ErrorKind::FileUnreadable => io::ErrorKind::Other,
             ErrorKind::Misuse => io::ErrorKind::InvalidInput,
             ErrorKind::Unavailable => io::ErrorKind::Unsupported,
         };

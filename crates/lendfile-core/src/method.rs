@@ -101,6 +101,12 @@ impl MethodSet {
         Self(self.0 | 1 << method as u8)
     }
 
+    /// What is in this set or in `other`.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether `method` is in it.
     pub const fn contains(self, method: Method) -> bool {
         self.0 & (1 << method as u8) != 0

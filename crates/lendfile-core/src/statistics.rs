@@ -22,6 +22,10 @@ pub struct Statistics {
     /// How often pages were read by a helper thread, since the file could not be asked whether
     /// they were in the page cache.
     pub pages_fetched: u64,
+    /// Operations that rings were given.
+    pub ring_operations: u64,
+    /// How often a connection had to wait for a share of its ring's pipes and buffers.
+    pub ring_waits: u64,
     /// How often a call that must not block took so long that it probably did.
     pub stalls: u64,
 }
@@ -35,6 +39,8 @@ pub fn statistics() -> Statistics {
         pipes_pooled: PIPES_POOLED.value(),
         pipes_refused: PIPES_REFUSED.value(),
         pages_fetched: PAGES_FETCHED.value(),
+        ring_operations: RING_OPERATIONS.value(),
+        ring_waits: RING_WAITS.value(),
         stalls: STALLS.value(),
     }
 }
@@ -96,5 +102,9 @@ pub static PIPES_POOLED: Counter = Counter::new();
 pub static PIPES_REFUSED: Counter = Counter::new();
 /// [`Statistics::pages_fetched`].
 pub static PAGES_FETCHED: Counter = Counter::new();
+/// [`Statistics::ring_operations`].
+pub static RING_OPERATIONS: Counter = Counter::new();
+/// [`Statistics::ring_waits`].
+pub static RING_WAITS: Counter = Counter::new();
 /// [`Statistics::stalls`].
 pub static STALLS: Counter = Counter::new();

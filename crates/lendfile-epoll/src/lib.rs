@@ -29,4 +29,4 @@ pub use pipe::Pipe;
 pub use read::FileReader;
 pub use send_file::{SendFile, send_file};
 pub use socket::Socket;
-pub use transport::EpollTransport;
+pub use transport::{EpollTransport, is_writable};

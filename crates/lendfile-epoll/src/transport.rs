@@ -81,6 +81,23 @@ impl<S: Socket> EpollTransport<S> {
         &CAPABILITIES
     }
 
+    /// Asks for another method from now on; one that this backend does not have is an error of the
+    /// next send.
+    pub fn ask_for(&mut self, method: Method) {
+        self.method = method;
+    }
+
+    /// Has the socket hold back partial segments if a body of `len` bytes gains by it, for whoever
+    /// sends it some other way.
+    pub fn hold_back(&mut self, len: u64, continuation: Continuation) {
+        self.cork.hold(&self.socket, len, continuation);
+    }
+
+    /// Lets go what was held back.
+    pub fn let_go(&mut self) {
+        self.cork.release(&self.socket);
+    }
+
     /// The socket.
     pub fn socket(&self) -> &S {
         &self.socket
@@ -303,7 +320,8 @@ fn sendfile<S: Socket>(
     }
 }
 
-fn is_writable(socket: impl AsFd) -> bool {
+/// Whether the socket takes bytes now, asked of the kernel.
+pub fn is_writable(socket: impl AsFd) -> bool {
     let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
     let polled = rustix::event::poll(&mut fds, Some(&Timespec::default()));
     polled == Ok(1) && fds[0].revents().contains(PollFlags::OUT)

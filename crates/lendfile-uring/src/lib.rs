@@ -1,12 +1,14 @@
-//! lendfile's io_uring backend: files to sockets by ring splice, under tokio-uring.
+//! lendfile's io_uring backend: a ring's workers wait for the disk, so that the thread that serves
+//! does not.
 //!
-//! **What it is today:** the [`probe`], which finds out by doing whether this machine lets a
-//! process have a ring and splice through it. There is no transport in this crate yet, and
-//! nothing here pretends to be one.
+//! [`Runtime`] is tokio's runtime with a ring (tokio-uring's); [`Uring`] makes the transports of a
+//! server's connections in it. Sockets stay tokio's: hyper, axum and all else work as ever, and the
+//! ring carries the file's side of a transfer (with [`Method::RingSplice`], the socket's, too).
 //!
-//! **What it will be:** an implementation of lendfile's transport seam on one tokio-uring runtime
-//! per thread, for files that are *not* in the page cache: the ring's workers wait for the disk
-//! (file → pipe), so that the reactor does not.
+//! [`probe`] finds out by doing whether this machine lets a process have a ring; `Runtime::new`
+//! does as well and says what could be done about it.
+//!
+//! [`Method::RingSplice`]: lendfile_core::Method::RingSplice
 //!
 //! # Examples
 //!
@@ -20,13 +22,28 @@
 
 #![deny(unsafe_code)]
 
+mod backend;
+mod budget;
+mod direct;
+mod drain;
+mod flow;
+mod options;
 mod probe;
+mod refusal;
+mod ring;
+mod runtime;
 #[allow(
     unsafe_code,
-    reason = "the submission queue takes raw descriptors; all of that is in this one room"
+    reason = "the submission queue takes raw descriptors and addresses; all of that is in this room"
 )]
 mod sys;
 #[cfg(test)]
 mod test_support;
+mod transport;
+mod window;
 
+pub use backend::Uring;
+pub use options::Options;
 pub use probe::{Ability, Cause, Probe, Reason, probe};
+pub use runtime::Runtime;
+pub use transport::UringTransport;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::sys::Ring;
+use crate::sys::{BUFFERS, PROBE, Ring, WORKERS};
 
 /// How long one ring operation may take before the probe gives up on it.
 ///
@@ -33,6 +33,10 @@ pub struct Probe {
     pub ring: Ability,
     /// Splicing through it (`IORING_OP_SPLICE`, pipe to pipe).
     pub splice: Ability,
+    /// Registering memory with it (`IORING_REGISTER_BUFFERS`), a page.
+    pub buffers: Ability,
+    /// Bounding its worker threads (`IORING_REGISTER_IOWQ_MAX_WORKERS`).
+    pub workers: Ability,
 }
 
 /// The outcome of trying one thing.
@@ -90,11 +94,15 @@ pub fn probe() -> Probe {
     match Ring::new() {
         Ok(ring) => Probe {
             ring: Ability::Works,
+            buffers: judge(ring.register_page()),
+            workers: judge(ring.read_worker_bounds()),
             splice: judge(splice_one_byte(ring)),
         },
         Err(error) => Probe {
             ring: judge(Err(failed(SETUP, &error))),
             splice: Ability::Untried,
+            buffers: Ability::Untried,
+            workers: Ability::Untried,
         },
     }
 }
@@ -134,6 +142,10 @@ pub(crate) fn judge(outcome: Result<(), Reason>) -> Ability {
         // The operation's arguments are right, so EINVAL is "no such operation" (before 5.7).
         // EACCES: a ring restricted to other operations.
         SPLICE => &[Errno::INVAL, Errno::OPNOTSUPP, Errno::ACCESS, Errno::PERM],
+        // EINVAL: before 5.6, before 5.15. EACCES: a restricted ring.
+        PROBE | WORKERS => &[Errno::INVAL, Errno::ACCESS, Errno::PERM],
+        // ENOMEM: more than `RLIMIT_MEMLOCK` leaves.
+        BUFFERS => &[Errno::NOMEM, Errno::ACCESS, Errno::PERM],
         _ => &[],
     };
     let refused = match reason.cause {

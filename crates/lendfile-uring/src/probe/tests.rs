@@ -19,6 +19,8 @@ fn this_machine_makes_a_ring_and_splices_through_it() {
     let probe = probe();
     assert_eq!(probe.ring, Ability::Works);
     assert_eq!(probe.splice, Ability::Works);
+    assert_eq!(probe.buffers, Ability::Works);
+    assert_eq!(probe.workers, Ability::Works);
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! Files opened once more with `O_DIRECT`: from the disk into a registered buffer, past the page
+//! cache. For files that will not be asked for again soon, or are larger than memory: they do not
+//! push out what others need.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lendfile_core::OpenFile;
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+
+use crate::sys::Source;
+use crate::window::Origin;
+
+/// What offsets and lengths are multiples of where the kernel does not say (before 6.1): no disk
+/// in use has larger blocks.
+const ALIGNMENT: u64 = 4096;
+
+/// One connection's.
+pub(crate) struct DirectFile(Option<Origin>);
+
+impl DirectFile {
+    /// Opens `file` once more, by its descriptor: it is the same file whatever its name says now.
+    /// Where its filesystem has no direct I/O, it is read through the page cache.
+    pub(crate) fn open(file: &Arc<OpenFile>) -> Self {
+        Self(
+            open(file)
+                .inspect_err(|errno| {
+                    static SAID: AtomicBool = AtomicBool::new(false);
+                    if !SAID.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(%errno, "no direct I/O on this file; reading it through the page cache");
+                    }
+                })
+                .ok(),
+        )
+    }
+
+    /// Where to read from, if directly.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        self.0.clone()
+    }
+}
+
+fn open(file: &Arc<OpenFile>) -> Result<Origin, Errno> {
+    let path = format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsFd::as_fd(file).as_raw_fd()
+    );
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECT;
+    let direct: OwnedFd = rustix::fs::open(path, flags, Mode::empty())?;
+    let status = rustix::fs::statx(&direct, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN);
+    let alignment = match status {
+        Ok(status) if status.stx_mask & StatxFlags::DIOALIGN.bits() != 0 => {
+            u64::from(status.stx_dio_offset_align)
+        }
+        _ => ALIGNMENT,
+    };
+    // statx says 0 for files without direct I/O, even where open lets it pass.
+    if alignment == 0 || alignment > ALIGNMENT {
+        return Err(Errno::OPNOTSUPP);
+    }
+    Ok(Origin {
+        source: Source::Direct(Arc::new(direct)),
+        alignment,
+    })
+}

@@ -1,0 +1,252 @@
+//! What a thread with a ring has besides tokio-uring's runtime: its connections' flows, its bounds,
+//! its registered buffers.
+//!
+//! Transports must be `Send`, as hyper and axum want them, and nothing of tokio-uring is. So all
+//! that belongs to the ring stays here, in a table of the thread, and a transport has only the
+//! number of its place in it ([`Place`]).
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lendfile_core::{Capabilities, Error, ErrorKind, statistics};
+use slab::Slab;
+
+use crate::Options;
+use crate::budget::Budget;
+use crate::flow::Flow;
+use crate::sys::{Buffer, Buffers, InFlight, Operation};
+
+thread_local! {
+    static RING: RefCell<Option<Rc<Ring>>> = const { RefCell::new(None) };
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// One thread's.
+pub(crate) struct Ring {
+    id: u64,
+    pub(crate) options: Options,
+    pub(crate) capabilities: Capabilities,
+    /// Whether the thread is inside `Runtime::block_on`; operations can be submitted only there.
+    entered: Cell<bool>,
+    closing: Cell<bool>,
+    in_flight: Rc<Cell<usize>>,
+    pub(crate) budget: Rc<Budget>,
+    buffers: OnceCell<Option<Buffers>>,
+    /// `None` while the flow is being polled.
+    flows: RefCell<Slab<Option<Box<Flow>>>>,
+    /// Flows that wait for their sockets and have something filled, the longest first.
+    parked: RefCell<VecDeque<usize>>,
+    /// Places whose transports were dropped on other threads.
+    orphans: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Ring {
+    /// Makes it this thread's.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Misuse`] if the thread has one.
+    pub(crate) fn install(options: Options, capabilities: Capabilities) -> Result<Rc<Self>, Error> {
+        RING.with_borrow_mut(|slot| {
+            if slot.is_some() {
+                let message = "this thread has a ring runtime already";
+                return Err(Error::new(ErrorKind::Misuse, message));
+            }
+            let ring = Rc::new(Self {
+                id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+                capabilities,
+                entered: Cell::new(false),
+                closing: Cell::new(false),
+                in_flight: Rc::default(),
+                budget: Budget::new(options.windows),
+                buffers: OnceCell::new(),
+                flows: RefCell::default(),
+                parked: RefCell::default(),
+                orphans: Arc::default(),
+                options,
+            });
+            Ok(slot.insert(ring).clone())
+        })
+    }
+
+    /// Takes it away from this thread.
+    pub(crate) fn uninstall(&self) {
+        // Bound, so that it is dropped when nothing is borrowed any more.
+        let ring = RING.with_borrow_mut(Option::take);
+        drop(ring);
+    }
+
+    /// This thread's, if it has one and can be used now.
+    pub(crate) fn current() -> Option<Rc<Self>> {
+        let ring = Self::installed()?;
+        (ring.entered.get() && !ring.closing.get()).then_some(ring)
+    }
+
+    fn installed() -> Option<Rc<Self>> {
+        RING.try_with(|slot| slot.borrow().clone()).ok().flatten()
+    }
+
+    /// Marks the thread as inside `block_on` until the result is dropped.
+    pub(crate) fn enter(self: &Rc<Self>) -> Entered {
+        self.entered.set(true);
+        Entered(self.clone())
+    }
+
+    /// Ends all flows; from now on nothing is submitted any more. What is in flight stays in
+    /// flight, and is owned by tokio-uring from now on.
+    pub(crate) fn close(&self) {
+        self.closing.set(true);
+        let flows = self.flows.take();
+        drop(flows);
+        self.budget.wake_all();
+    }
+
+    /// Operations that the kernel has not completed.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
+    /// A place for a new transport.
+    pub(crate) fn place(self: &Rc<Self>) -> Place {
+        self.bury_orphans();
+        Place {
+            key: self.flows.borrow_mut().insert(Some(Box::default())),
+            ring: self.id,
+            orphans: self.orphans.clone(),
+        }
+    }
+
+    /// Gives `operation` to the kernel.
+    pub(crate) fn submit(&self, operation: Operation) -> InFlight {
+        statistics::RING_OPERATIONS.increment();
+        operation.submit(&self.in_flight)
+    }
+
+    /// A registered buffer; `None` if all are in use or none can be registered.
+    pub(crate) fn buffer(&self) -> Option<Buffer> {
+        let buffers = self.buffers.get_or_init(|| {
+            let (count, bytes) = (self.options.buffers, self.options.buffer_bytes);
+            Buffers::register(count, bytes)
+                .inspect_err(|error| tracing::warn!(%error, "no buffer can be registered"))
+                .ok()
+        });
+        buffers.as_ref()?.take()
+    }
+
+    /// Notes that the flow at `key` waits for its socket with something filled.
+    pub(crate) fn park(&self, key: usize) {
+        self.parked.borrow_mut().push_back(key);
+    }
+
+    /// Notes that it does not wait any more.
+    pub(crate) fn unpark(&self, key: usize) {
+        self.parked.borrow_mut().retain(|parked| *parked != key);
+    }
+
+    /// Takes from the flow that has waited longest for its socket what was filled for it, which is
+    /// filled again when the socket takes bytes. Returns whether there was one.
+    pub(crate) fn rob(&self) -> bool {
+        let Some(key) = self.parked.borrow_mut().pop_front() else {
+            return false;
+        };
+        // Taken out, since what is given up wakes tasks and goes back to a pool.
+        if let Some(mut flow) = self.take(key) {
+            flow.give_up();
+            self.put(key, flow);
+        }
+        true
+    }
+
+    fn take(&self, key: usize) -> Option<Box<Flow>> {
+        self.flows.borrow_mut().get_mut(key)?.take()
+    }
+
+    fn put(&self, key: usize, flow: Box<Flow>) {
+        if let Some(slot) = self.flows.borrow_mut().get_mut(key) {
+            *slot = Some(flow);
+        }
+    }
+
+    fn remove(&self, key: usize) {
+        self.unpark(key);
+        let flow = self.flows.borrow_mut().try_remove(key);
+        drop(flow);
+    }
+
+    fn bury_orphans(&self) {
+        let orphans = std::mem::take(&mut *lock(&self.orphans));
+        for key in orphans {
+            self.remove(key);
+        }
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("options", &self.options)
+            .field("in_flight", &self.in_flight)
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
+    }
+}
+
+/// While the thread is inside `block_on`.
+pub(crate) struct Entered(Rc<Ring>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.entered.set(false);
+    }
+}
+
+/// A transport's place in the table of the thread it was made on.
+pub(crate) struct Place {
+    key: usize,
+    ring: u64,
+    orphans: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Place {
+    pub(crate) fn key(&self) -> usize {
+        self.key
+    }
+
+    /// Runs `f` on the transport's flow; `None` where the thread's ring is not the one that the
+    /// place is of, or cannot be used now.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&Rc<Ring>, &mut Flow) -> R) -> Option<R> {
+        let ring = Ring::current().filter(|ring| ring.id == self.ring)?;
+        let mut flow = ring.take(self.key)?;
+        let result = f(&ring, &mut flow);
+        ring.put(self.key, flow);
+        Some(result)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        match Ring::installed().filter(|ring| ring.id == self.ring) {
+            Some(ring) => ring.remove(self.key),
+            // Its ring will find it, if it still exists.
+            None => lock(&self.orphans).push(self.key),
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("key", &self.key)
+            .field("ring", &self.ring)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,240 @@
+//! The transport over one socket of tokio's: the file's way by the ring, everything else as the
+//! epoll backend does it.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use lendfile_core::capabilities::{self, Refusal};
+use lendfile_core::{
+    Capabilities, Continuation, Error, ErrorKind, FileRegion, Method, MethodSet, Sent, Transport,
+};
+use lendfile_epoll::{EpollTransport, Socket};
+use tokio::io::ReadBuf;
+
+use crate::drain::{Drain, unclaimed};
+use crate::flow::{Demand, Stop};
+use crate::ring::{Place, Ring};
+
+/// The methods that need the ring.
+const BY_RING: [Method; 3] = [Method::RingFixed, Method::RingHybrid, Method::RingSplice];
+
+/// A [`Transport`] over a socket registered with tokio, on the thread of a
+/// [`Runtime`](crate::Runtime).
+///
+/// It is `Send`, but its ring is not: polled on another thread it sends by the epoll backend.
+///
+/// # Cancel safety
+///
+/// With [`Method::RingSplice`] bytes may be under way when a write is dropped while pending. They
+/// are reported by the next write, which must begin with the same bytes; any other write is an
+/// error, as nobody could say then what the peer has. hyper always goes on with the same bytes.
+pub struct UringTransport<S> {
+    epoll: EpollTransport<S>,
+    method: Method,
+    capabilities: Capabilities,
+    /// `None` where there was no ring when it was made.
+    place: Option<Place>,
+    /// The socket's descriptor once more, for the ring: it may look it up late.
+    duplicate: Option<Arc<OwnedFd>>,
+}
+
+impl<S: Socket> UringTransport<S> {
+    pub(crate) fn new(socket: S, capabilities: Capabilities) -> Self {
+        Self {
+            epoll: EpollTransport::new(socket),
+            method: Method::Auto,
+            capabilities,
+            place: Ring::current().map(|ring| ring.place()),
+            duplicate: None,
+        }
+    }
+
+    /// Asks for a method by name.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] if it is not one of this backend's on this machine.
+    pub(crate) fn with_method(mut self, method: Method) -> Result<Self, Error> {
+        capabilities::choose(method, &self.capabilities, MethodSet::EMPTY)?;
+        self.method = method;
+        Ok(self)
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &S {
+        self.epoll.socket()
+    }
+
+    /// Sends by the ring; `None` if this thread has not the ring of this transport.
+    fn poll_ring(
+        &mut self,
+        cx: &mut Context<'_>,
+        region: &FileRegion,
+        continuation: Continuation,
+        method: Method,
+    ) -> Option<Poll<Result<Sent, Stop>>> {
+        let socket = self.epoll.socket();
+        let duplicate = &mut self.duplicate;
+        let place = self.place.as_ref()?;
+        place.with(|ring, flow| {
+            let mut drain = Drain {
+                ring,
+                flow,
+                key: place.key(),
+                socket,
+                demand: Demand {
+                    region,
+                    continuation,
+                    method,
+                },
+            };
+            if method != Method::RingSplice {
+                return drain.poll_inline(cx);
+            }
+            let duplicate = match duplicate {
+                Some(duplicate) => duplicate,
+                None => match socket.as_fd().try_clone_to_owned() {
+                    Ok(fd) => duplicate.insert(Arc::new(fd)),
+                    Err(error) => return Poll::Ready(Err(Stop::Missing(error))),
+                },
+            };
+            drain.poll_by_ring(cx, duplicate)
+        })
+    }
+
+    /// Tries the methods from the one that was asked for downwards.
+    fn poll_methods(
+        &mut self,
+        cx: &mut Context<'_>,
+        region: &FileRegion,
+        continuation: Continuation,
+    ) -> Poll<io::Result<Sent>> {
+        let mut missing = MethodSet::EMPTY;
+        loop {
+            let refused = region.file().refused().and(missing);
+            let method = capabilities::choose(self.method, &self.capabilities, refused)
+                .map_err(io::Error::from)?;
+            if !BY_RING.contains(&method) {
+                self.epoll.ask_for(method);
+                return self.epoll.poll_send_file(cx, region, continuation);
+            }
+            self.epoll.hold_back(region.len(), continuation);
+            let Some(sent) = self.poll_ring(cx, region, continuation, method) else {
+                missing = BY_RING.into_iter().fold(missing, MethodSet::with);
+                continue;
+            };
+            match ready!(sent) {
+                Ok(sent) => return Poll::Ready(Ok(sent)),
+                Err(Stop::Ended) => return Poll::Ready(Err(region.ended_early().into())),
+                Err(Stop::Missing(error)) => {
+                    tracing::debug!(%error, %method, "the ring's method cannot be had now");
+                    missing = missing.with(method);
+                }
+                Err(Stop::Failed(error)) => match capabilities::refusal(&error) {
+                    Refusal::Unsupported => {
+                        let file = region.file();
+                        capabilities::downgrade(file, method, &self.capabilities, &error);
+                    }
+                    Refusal::Error => return Poll::Ready(Err(unreadable(region, error))),
+                },
+                Err(Stop::Socket(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Waits for bytes that the ring has under way, before anything else is done with the socket.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(place) = &self.place else {
+            return Poll::Ready(Ok(()));
+        };
+        let settled = place.with(|_, flow| flow.poll_settled(cx));
+        match ready!(settled.unwrap_or(Poll::Ready(0))) {
+            0 => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Err(unclaimed())),
+        }
+    }
+
+    fn reset(&self) {
+        if let Some(place) = &self.place {
+            place.with(|_, flow| flow.reset());
+        }
+    }
+}
+
+impl<S: Socket> Transport for UringTransport<S> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.epoll.poll_read(cx, buf)
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        plain: &[IoSlice<'_>],
+        continuation: Continuation,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_settled(cx))?;
+        let sent = ready!(self.epoll.poll_send(cx, plain, continuation));
+        if continuation == Continuation::End {
+            self.reset();
+        }
+        Poll::Ready(sent)
+    }
+
+    fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        region: &FileRegion,
+        continuation: Continuation,
+    ) -> Poll<io::Result<Sent>> {
+        let sent = ready!(self.poll_methods(cx, region, continuation));
+        let ended = match &sent {
+            Ok(sent) => continuation == Continuation::End && sent.bytes as u64 == region.len(),
+            Err(_) => true,
+        };
+        if ended {
+            self.reset();
+            self.epoll.let_go();
+        }
+        Poll::Ready(sent)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What a write has left under way goes out before the end does.
+        if let Err(error) = ready!(self.poll_settled(cx)) {
+            tracing::debug!(%error, "shut down behind it");
+        }
+        self.reset();
+        self.epoll.poll_shutdown(cx)
+    }
+
+    fn yield_turn(&mut self, cx: &mut Context<'_>) {
+        self.epoll.yield_turn(cx);
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn method(&self) -> Method {
+        self.method
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for UringTransport<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UringTransport")
+            .field("epoll", &self.epoll)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+fn unreadable(region: &FileRegion, error: io::Error) -> io::Error {
+    let message = format!("reading {} bytes at {}", region.len(), region.offset());
+    Error::new(ErrorKind::FileUnreadable, message)
+        .with_source(error)
+        .into()
+}
