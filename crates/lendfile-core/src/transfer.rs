@@ -84,6 +84,24 @@ impl Transfer {
         );
     }
 
+    /// Adds another one to it, which belongs to the same response: it is complete only if both
+    /// are, and lasted as long as the longer.
+    pub fn add(&mut self, other: &Self) {
+        self.outcome = match (self.outcome, other.outcome) {
+            (Outcome::Complete, outcome) | (outcome, Outcome::Complete) => outcome,
+            (Outcome::Unobserved, Outcome::Unobserved) => Outcome::Unobserved,
+            _ => Outcome::Aborted,
+        };
+        self.len += other.len;
+        self.syscalls += other.syscalls;
+        self.waits += other.waits;
+        self.cold_waits += other.cold_waits;
+        self.duration = self.duration.max(other.duration);
+        for (sum, bytes) in self.bytes.iter_mut().zip(other.bytes) {
+            *sum += bytes;
+        }
+    }
+
     /// The method that carried most of it; `None` if nothing was sent.
     pub fn method(&self) -> Option<Method> {
         Method::ALL
@@ -315,6 +333,11 @@ impl TransferToken {
         Self(Arc::new(Running::new(len)))
     }
 
+    /// Whether reports are logged, so that a transfer without a callback is worth booking.
+    pub fn is_logged() -> bool {
+        tracing::enabled!(tracing::Level::DEBUG)
+    }
+
     /// Books bytes that went `method`'s way.
     pub fn record(&self, method: Method, bytes: u64, syscalls: u32) {
         self.0.counters.add(method, bytes, syscalls);
@@ -514,6 +537,29 @@ mod tests {
         assert_eq!(transfer.outcome, Outcome::Complete);
         assert_eq!(transfer.bytes_by(Method::Copy), 3 * 247);
         assert_eq!(transfer.bytes_by(Method::Sendfile), 40_000 - 3 * 247);
+    }
+
+    #[test]
+    fn a_sum_is_complete_only_if_all_of_it_is() {
+        let of = |outcome, bytes| Transfer {
+            outcome,
+            len: 10,
+            syscalls: 1,
+            waits: 0,
+            cold_waits: 0,
+            duration: Duration::from_secs(bytes),
+            bytes: std::array::from_fn(|i| if i == 1 { bytes } else { 0 }),
+        };
+        let mut sum = of(Outcome::Complete, 4);
+        sum.add(&of(Outcome::Complete, 3));
+        assert_eq!(
+            (sum.outcome, sum.len, sum.syscalls),
+            (Outcome::Complete, 20, 2)
+        );
+        assert_eq!((sum.bytes_sent(), sum.duration.as_secs()), (7, 4));
+        sum.add(&of(Outcome::Aborted, 1));
+        sum.add(&of(Outcome::Complete, 1));
+        assert_eq!(sum.outcome, Outcome::Aborted);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A file as the body of a response.
 
+mod concat;
 mod owned;
 
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use lendfile_core::lent::Mapping;
 use lendfile_core::{FileRegion, Method, Transfer, TransferToken};
 
+use self::concat::Concat;
 use self::owned::Owned;
 use crate::Connection;
 
@@ -46,10 +48,11 @@ pub enum Lending {
     Never,
 }
 
-/// The body of a response: a part of a file, or bytes in memory.
+/// The body of a response: a part of a file, bytes in memory, or several of these one behind the
+/// other.
 ///
 /// Its frames are [`Bytes`], so it works in any service and under any middleware; its size hint
-/// is exact. On a connection that [advertises](Connection) it, each GiB of the region is one frame
+/// is exact (but for a directory listing, which is written while it is sent). On a connection that [advertises](Connection) it, each GiB of the region is one frame
 /// of *lent* bytes, which the connection's stream sends from the file without reading them. Whoever
 /// reads them instead gets the file's content. Elsewhere the file is read, without blocking the
 /// thread, in owned chunks.
@@ -79,6 +82,7 @@ pub struct FileBody {
 }
 
 enum State {
+    Concat(Box<Concat>),
     Done,
     /// The lent frame has been handed out; the mapping tells whether it was read and found missing.
     Handed(Arc<Mapping>),
@@ -88,6 +92,8 @@ enum State {
     LentBlindly(Arc<Mapping>, FileRegion),
     Memory(Bytes),
     Owned(Owned),
+    /// Written while it is sent.
+    Rendered(Box<dyn Iterator<Item = Bytes> + Send>),
     /// The last page of a body lent blindly.
     Tail(Arc<Mapping>, Owned),
 }
@@ -114,18 +120,57 @@ impl FileBody {
 
     /// A body of `region`, lent or not as `lending` says. `extensions` are the request's.
     pub fn new(region: FileRegion, lending: Lending, extensions: &Extensions) -> Self {
-        if region.is_empty() {
-            return Self::empty();
-        }
         let connection = Connection::find(extensions);
         let method = connection.map_or(Method::Auto, Connection::method);
-        let small = method == Method::Auto && region.len() <= SMALL_BYTES;
+        match method == Method::Auto && region.len() <= SMALL_BYTES {
+            true => Self::owned(region),
+            false => Self::of_any_length(region, lending, connection),
+        }
+    }
+
+    /// The same, lent however short it is: for parts of a larger file.
+    pub(crate) fn part(region: FileRegion, lending: Lending, extensions: &Extensions) -> Self {
+        Self::of_any_length(region, lending, Connection::find(extensions))
+    }
+
+    /// A file's bytes as they were read into memory.
+    pub(crate) fn snapshot(bytes: Bytes) -> Self {
+        let body = Self::memory(bytes);
+        // The report costs an allocation and two looks at the clock: only for who reads it.
+        match TransferToken::is_logged() {
+            true => body.with_token(),
+            false => body,
+        }
+    }
+
+    /// Bytes that are made as they are sent, without a length known before.
+    pub(crate) fn rendered(pages: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
+        Self {
+            state: State::Rendered(Box::new(pages)),
+            token: None,
+        }
+    }
+
+    /// Several bodies one behind the other. Its report is the sum of theirs.
+    pub fn concat(bodies: impl IntoIterator<Item = Self>) -> Self {
+        Self {
+            state: State::Concat(Box::new(Concat::new(bodies))),
+            token: None,
+        }
+    }
+
+    fn of_any_length(
+        region: FileRegion,
+        lending: Lending,
+        connection: Option<&Connection>,
+    ) -> Self {
+        let method = connection.map_or(Method::Auto, Connection::method);
         let lends = match lending {
             Lending::Advertised => connection.is_some(),
             Lending::Always => true,
             Lending::Never => false,
         };
-        if !lends || small || method == Method::Copy {
+        if !lends || region.is_empty() || method == Method::Copy {
             return Self::owned(region);
         }
         match region.map() {
@@ -141,7 +186,19 @@ impl FileBody {
         }
     }
 
+    fn with_token(mut self) -> Self {
+        if self.token.is_none()
+            && let Some(len) = self.state.len()
+        {
+            self.token = Some(TransferToken::begin(len));
+        }
+        self
+    }
+
     fn owned(region: FileRegion) -> Self {
+        if region.is_empty() {
+            return Self::empty();
+        }
         let token = TransferToken::begin(region.len());
         Self {
             state: State::Owned(Owned::new(region)),
@@ -163,32 +220,43 @@ impl FileBody {
         }
     }
 
-    /// Whether its bytes are, or were, lent.
+    /// Whether its bytes, or some of them, are or were lent.
     pub fn is_lent(&self) -> bool {
-        !matches!(self.state, State::Done | State::Memory(_) | State::Owned(_))
+        match &self.state {
+            State::Concat(concat) => concat.is_lent(),
+            State::Done | State::Memory(_) | State::Owned(_) | State::Rendered(_) => false,
+            State::Handed(_) | State::Lent(..) | State::LentBlindly(..) | State::Tail(..) => true,
+        }
     }
 
     /// Calls `callback` with the report when the transfer ends: after the last byte was accepted
-    /// by the socket, or when the connection let go of them. For owned chunks: when the body is
-    /// dropped. It runs in the connection's task and must not block. A body from memory has no
-    /// report.
+    /// by the socket, or when the connection let go of them. For bytes that are not lent: when the
+    /// body is dropped. It runs in the connection's task and must not block. A directory listing
+    /// has no report.
     #[must_use]
-    pub fn on_end(self, callback: impl FnOnce(Transfer) + Send + 'static) -> Self {
-        if let Some(token) = &self.token {
+    pub fn on_end(mut self, callback: impl FnOnce(Transfer) + Send + 'static) -> Self {
+        if let State::Concat(concat) = &mut self.state {
+            concat.on_end(callback);
+            return self;
+        }
+        let body = self.with_token();
+        if let Some(token) = &body.token {
             token.on_end(callback);
         }
-        self
+        body
     }
 }
 
 impl State {
-    /// Bytes not yet handed out.
-    fn len(&self) -> u64 {
+    /// Bytes not yet handed out, if that is known.
+    fn len(&self) -> Option<u64> {
         match self {
-            Self::Done | Self::Handed(_) => 0,
-            Self::Lent(_, region) | Self::LentBlindly(_, region) => region.len(),
-            Self::Memory(bytes) => bytes.len() as u64,
-            Self::Owned(owned) | Self::Tail(_, owned) => owned.len(),
+            Self::Concat(concat) => concat.len(),
+            Self::Done | Self::Handed(_) => Some(0),
+            Self::Lent(_, region) | Self::LentBlindly(_, region) => Some(region.len()),
+            Self::Memory(bytes) => Some(bytes.len() as u64),
+            Self::Owned(owned) | Self::Tail(_, owned) => Some(owned.len()),
+            Self::Rendered(_) => None,
         }
     }
 }
@@ -203,6 +271,13 @@ impl Body for FileBody {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let FileBody { state, token } = &mut *self;
         let bytes = match mem::replace(state, State::Done) {
+            State::Concat(mut concat) => {
+                let polled = concat.poll_frame(cx);
+                if !matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+                    *state = State::Concat(concat);
+                }
+                return polled;
+            }
             State::Done => {
                 if let Some(token) = token {
                     token.taken_to_end();
@@ -253,7 +328,19 @@ impl Body for FileBody {
                 chunk
             }
             State::Memory(bytes) if bytes.is_empty() => return Poll::Ready(None),
-            State::Memory(bytes) => bytes,
+            State::Memory(bytes) => {
+                if let Some(token) = token {
+                    token.record(Method::Copy, bytes.len() as u64, 1);
+                }
+                bytes
+            }
+            State::Rendered(mut pages) => {
+                let Some(page) = pages.next() else {
+                    return Poll::Ready(None);
+                };
+                *state = State::Rendered(pages);
+                page
+            }
             State::Owned(mut owned) => {
                 let chunk = owned.poll_chunk(cx)?;
                 if chunk.is_pending() || owned.len() > 0 {
@@ -271,11 +358,13 @@ impl Body for FileBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.state.len() == 0
+        self.state.len() == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.state.len())
+        self.state
+            .len()
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

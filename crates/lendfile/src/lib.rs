@@ -20,4 +20,7 @@ pub use listener::Listener;
 #[cfg(feature = "tls")]
 pub use serve::Tls;
 pub use serve::{Connections, Cut, Limits, Serve, serve};
-pub use service::{FileResponse, ServeDir};
+pub use service::{
+    CacheLimits, Coding, Disposition, FileResponse, Root, SendFileLayer, ServeDir, ServeFile,
+    Symlinks,
+};

@@ -14,27 +14,56 @@
 //! work, and nothing is checked by comparing strings. Where that call is refused (old kernels,
 //! seccomp), components are opened one by one and no symbolic link is followed at all.
 //!
-//! Methods: GET and HEAD; OPTIONS is 204 with `Allow`; others are 405.
+//! Methods: GET and HEAD; OPTIONS is 204 with `Allow`; others are 405 with `Allow`.
 //!
-//! Preconditions are evaluated in the order of RFC 9110 §13.2.2. One range is answered by 206,
-//! several by the whole file, none that can be satisfied by 416 (RFC 9110 §14.2).
+//! Preconditions are evaluated in the order of RFC 9110 §13.2.2; a malformed one counts as absent.
+//! One range is answered by 206, several that do not overlap by 206 and `multipart/byteranges`,
+//! overlapping ones, more than [32](ServeDir::max_ranges), and those of another unit than bytes by
+//! the whole file, none that can be satisfied by 416 (RFC 9110 §14.2).
 //!
-//! A file is opened when it is asked for and kept open for a while. Each request asks the open
-//! file whether it has changed; its path is looked at again after the
-//! [staleness](ServeDir::staleness) time of a second.
+//! Entity tags are strong, made of inode, length and time; weak while the file is younger than two
+//! seconds. Each [coding](ServeDir::precompressed) has its own.
+//!
+//! # What is kept, and changing files
+//!
+//! A short file is kept in memory for a while, together with its tag and date; a long one is kept
+//! open, and asked at each request whether it has changed. Paths are looked at again after the
+//! [staleness](ServeDir::staleness) time of a second. [`CacheLimits`] bound what is kept.
 //!
 //! A file that becomes shorter while it is sent ends in a closed connection; one that grows is
 //! sent in the promised length; one replaced by another of its name goes on as the old one. A
-//! file overwritten in place may be sent in parts old and new: pages go by reference.
+//! long file that is overwritten in place may be sent in parts old and new: pages go by reference,
+//! unless [copies](ServeDir::stable) are asked for.
 
 mod cache;
+mod cache_control;
+mod coding;
 mod conditional;
-mod open;
+mod content_type;
+mod disposition;
+mod fallback;
+mod future;
+mod listing;
+mod multipart;
+mod options;
 mod path;
+mod quality;
 mod range;
+mod resource;
 mod response;
+mod root;
+mod send_file;
 mod serve_dir;
+mod serve_file;
+mod site;
 mod validators;
 
+pub use cache::CacheLimits;
+pub use coding::Coding;
+pub use disposition::Disposition;
+pub use future::ResponseFuture;
 pub use response::FileResponse;
-pub use serve_dir::{ResponseFuture, ServeDir};
+pub use root::{Root, Symlinks};
+pub use send_file::{SendFile, SendFileLayer};
+pub use serve_dir::ServeDir;
+pub use serve_file::ServeFile;

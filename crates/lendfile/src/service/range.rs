@@ -6,24 +6,25 @@ use http_range_header::{
     EndPosition, StartPosition, SyntacticallyCorrectRange, parse_range_header,
 };
 
+/// Bytes from the representation's start, and how many; more than 0.
+pub(super) type Part = (u64, u64);
+
 /// What a `Range` header asks of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// 206: this part.
-    Part {
-        /// Bytes from the file's start.
-        offset: u64,
-        /// Bytes; more than 0.
-        len: u64,
-    },
+    Part(Part),
+    /// 206, multipart: several that do not overlap, in the order they were asked for.
+    Parts(Vec<Part>),
     /// 416
     Unsatisfiable,
     /// 200: the header is ignored.
     Whole,
 }
 
-/// Decides for a file of `len` bytes.
-pub(super) fn wanted(header: &HeaderValue, len: u64) -> Wanted {
+/// Decides for a representation of `len` bytes. More than `most` ranges are ignored before they
+/// are parsed: the whole costs a server less than what asks for so many is worth.
+pub(super) fn wanted(header: &HeaderValue, len: u64, most: usize) -> Wanted {
     // An empty file has no range to offer, and 416 would tell nobody anything.
     if len == 0 {
         return Wanted::Whole;
@@ -38,38 +39,65 @@ pub(super) fn wanted(header: &HeaderValue, len: u64) -> Wanted {
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return Wanted::Whole;
     }
-    let Ok(parsed) = parse_range_header(&format!("bytes={}", canonical(set))) else {
+    if elements(set).count() > most {
+        return Wanted::Whole;
+    }
+    let Ok(parsed) = parse_range_header(&canonical(set)) else {
         return Wanted::Unsatisfiable;
     };
-    let mut satisfiable = parsed.ranges.iter().filter_map(|range| part(range, len));
-    match (satisfiable.next(), satisfiable.next()) {
-        (Some((offset, len)), None) => Wanted::Part { offset, len },
-        (Some(_), Some(_)) => Wanted::Whole,
-        (None, _) => Wanted::Unsatisfiable,
+    let satisfiable: Vec<Part> = parsed
+        .ranges
+        .iter()
+        .filter_map(|range| part(range, len))
+        .collect();
+    match &*satisfiable {
+        [] => Wanted::Unsatisfiable,
+        [only] => Wanted::Part(*only),
+        // Those that do not overlap cannot sum to more than the file.
+        several if overlap(several) => Wanted::Whole,
+        _ => Wanted::Parts(satisfiable),
     }
 }
 
+fn overlap(parts: &[Part]) -> bool {
+    let mut sorted = parts.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).any(|pair| {
+        let [(offset, len), (next, _)] = [pair[0], pair[1]];
+        offset + len > next
+    })
+}
+
+/// The ranges of a set; empty list elements are none (RFC 9110 §5.6.1).
+fn elements(set: &str) -> impl Iterator<Item = &str> {
+    set.split(',')
+        .map(|range| range.trim_matches([' ', '\t']))
+        .filter(|range| !range.is_empty())
+}
+
 /// The same ranges as the library wants them: it knows no empty list elements (which recipients
-/// must accept, RFC 9110 §5.6.1), no white space before a comma, no leading zeros and no number
-/// above `u64::MAX`.
+/// must accept), no white space before a comma, no leading zeros and no number above `u64::MAX`.
 fn canonical(set: &str) -> String {
-    let mut ranges = String::with_capacity(set.len());
-    for range in set.split(',').map(|range| range.trim_matches([' ', '\t'])) {
-        if range.is_empty() {
-            continue;
-        }
-        if !ranges.is_empty() {
+    let mut ranges = String::with_capacity("bytes=".len() + set.len());
+    ranges.push_str("bytes=");
+    for (index, range) in elements(set).enumerate() {
+        if index > 0 {
             ranges.push(',');
         }
         for (index, number) in range.split('-').enumerate() {
             if index > 0 {
                 ranges.push('-');
             }
+            let significant = number.trim_start_matches('0');
             if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
                 ranges.push_str(number);
+            } else if significant.is_empty() {
+                ranges.push('0');
+            } else if significant.parse::<u64>().is_ok() {
+                ranges.push_str(significant);
             } else {
-                let number = number.parse().unwrap_or(u64::MAX);
-                ranges.push_str(&number.to_string());
+                // u64::MAX: as far behind any file's end as the number itself.
+                ranges.push_str("18446744073709551615");
             }
         }
     }
@@ -77,7 +105,7 @@ fn canonical(set: &str) -> String {
 }
 
 /// The part of a file of `len` bytes that a range is, if there is one.
-fn part(range: &SyntacticallyCorrectRange, len: u64) -> Option<(u64, u64)> {
+fn part(range: &SyntacticallyCorrectRange, len: u64) -> Option<Part> {
     let start = match range.start {
         StartPosition::Index(first) => first,
         StartPosition::FromLast(suffix) => len.saturating_sub(suffix),
@@ -94,7 +122,7 @@ mod tests {
     use super::*;
 
     fn of_ten(header: &str) -> Wanted {
-        wanted(&header.parse().unwrap(), 10)
+        wanted(&header.parse().unwrap(), 10, 32)
     }
 
     #[test]
@@ -117,7 +145,7 @@ mod tests {
             ("bytes=8-99999999999999999999", 8, 2),
             ("bytes=-99999999999999999999", 0, 10),
         ] {
-            assert_eq!(of_ten(header), Wanted::Part { offset, len }, "{header}");
+            assert_eq!(of_ten(header), Wanted::Part((offset, len)), "{header}");
         }
     }
 
@@ -138,11 +166,31 @@ mod tests {
     }
 
     #[test]
-    fn other_units_several_ranges_and_empty_files_are_whole() {
-        for header in ["lines=1-2", "bytes", "none", "bytes=0-1,3-4"] {
+    fn other_units_overlapping_ranges_and_empty_files_are_whole() {
+        for header in ["lines=1-2", "bytes", "none", "bytes=0-4,4-5", "bytes=0-,-1"] {
             assert_eq!(of_ten(header), Wanted::Whole, "{header}");
         }
-        assert_eq!(wanted(&"bytes=0-0".parse().unwrap(), 0), Wanted::Whole);
+        let empty = wanted(&"bytes=0-0".parse().unwrap(), 0, 32);
+        assert_eq!(empty, Wanted::Whole);
+    }
+
+    #[test]
+    fn several_ranges_are_parts_in_the_order_asked_for() {
+        for (header, parts) in [
+            ("bytes=0-1,3-4", vec![(0, 2), (3, 2)]),
+            ("bytes=5-6, 0-1", vec![(5, 2), (0, 2)]),
+            ("bytes=0-4,5-", vec![(0, 5), (5, 5)]),
+            ("bytes=-1,0-0,99-", vec![(9, 1), (0, 1)]),
+        ] {
+            assert_eq!(of_ten(header), Wanted::Parts(parts), "{header}");
+        }
+    }
+
+    #[test]
+    fn more_ranges_than_allowed_are_the_whole_file() {
+        let header: HeaderValue = "bytes=0-0,,2-2,4-4".parse().unwrap();
+        assert!(matches!(wanted(&header, 10, 3), Wanted::Parts(_)));
+        assert_eq!(wanted(&header, 10, 2), Wanted::Whole);
     }
 
     #[test]
@@ -152,7 +200,7 @@ mod tests {
             for last in 0..12_usize {
                 let naive = bytes.get(first..=last.min(9)).unwrap_or_default();
                 match of_ten(&format!("bytes={first}-{last}")) {
-                    Wanted::Part { offset, len } => {
+                    Wanted::Part((offset, len)) => {
                         let [from, len] = [offset, len].map(|n| usize::try_from(n).unwrap());
                         assert_eq!(&bytes[from..from + len], naive, "{first}-{last}");
                     }

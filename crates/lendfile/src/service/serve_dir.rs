@@ -1,31 +1,32 @@
 //! The service for a directory tree.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use std::{fmt, io};
 
-use http::header::{ALLOW, LOCATION};
+use http::header::LOCATION;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use lendfile_core::OpenFile;
+use http::{Extensions, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use rustix::io::Errno;
 use tower_service::Service;
 
-use super::cache::{Cache, Entry};
-use super::open::{Failure, Opened, Root};
+use super::cache::{self, CacheLimits};
+use super::coding::Coding;
+use super::disposition::Disposition;
+use super::fallback::{self, Fallback};
+use super::future::ResponseFuture;
+use super::listing;
+use super::options::{Options, shared_options};
 use super::path::{self, Dotfiles, Form, Refused};
-use super::response::{FileResponse, for_method, status};
+use super::resource::{Need, Resource};
+use super::response::{for_method, status};
+use super::root::{Failure, Opened, Patience, Root, Symlinks, patiently};
+use super::site::{Asked, Hit, Site, other_method, refuse};
 use crate::{FileBody, Lending};
-
-/// Time for which an open file is used without a look at its path.
-const STALENESS: Duration = Duration::from_secs(1);
-
-/// The methods that are answered.
-const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 /// Serves the files below a directory. A tower service for any request body; cheap to clone.
 ///
@@ -34,8 +35,14 @@ const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 /// # Examples
 ///
 /// ```
-/// # fn main() -> std::io::Result<()> {
-/// let service = lendfile::ServeDir::new(".")?.index("index.htm");
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use lendfile::{Coding, ServeDir};
+///
+/// let site = ServeDir::new(".")?
+///     .precompressed(Coding::ALL)
+///     .cache_control_for_glob("*.html", "no-cache".parse()?)?
+///     .immutable_hashed()
+///     .not_found("404.html");
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -45,12 +52,20 @@ pub struct ServeDir {
 
 #[derive(Clone, Debug)]
 struct Inner {
-    root: Arc<Root>,
-    cache: Arc<Cache>,
-    staleness: Duration,
-    index: PathBuf,
+    site: Site,
+    index: Vec<PathBuf>,
     dotfiles: Dotfiles,
-    lending: Lending,
+    fallback: Option<Fallback>,
+    listing: bool,
+}
+
+/// What a path led to.
+enum Found {
+    /// To be listed.
+    Directory(PathBuf, Arc<OwnedFd>),
+    File(Resource),
+    /// A directory that was named as a file.
+    ToDirectory,
 }
 
 impl ServeDir {
@@ -62,12 +77,11 @@ impl ServeDir {
     pub fn new(root: impl AsRef<Path>) -> io::Result<Self> {
         Ok(Self {
             inner: Arc::new(Inner {
-                root: Arc::new(Root::open(root.as_ref())?),
-                cache: Arc::new(Cache::new(STALENESS)),
-                staleness: STALENESS,
-                index: PathBuf::from("index.html"),
+                site: Site::new(Root::open(root)?),
+                index: vec![PathBuf::from("index.html")],
                 dotfiles: Dotfiles::Hide,
-                lending: Lending::Advertised,
+                fallback: None,
+                listing: false,
             }),
         })
     }
@@ -75,37 +89,67 @@ impl ServeDir {
     /// The file that is served for a directory. Default: `index.html`.
     #[must_use]
     pub fn index(self, name: impl Into<PathBuf>) -> Self {
-        let name = name.into();
-        self.with(|inner| inner.index = name)
+        self.index_files([name])
     }
 
-    /// Serves names that begin with a dot, too.
+    /// The files of which the first that is there is served for a directory. None: no directory
+    /// has an index. Default: `index.html`.
+    #[must_use]
+    pub fn index_files<I>(self, names: I) -> Self
+    where
+        I: IntoIterator<Item: Into<PathBuf>>,
+    {
+        let names = names.into_iter().map(Into::into).collect();
+        self.with_all(|inner| inner.index = names)
+    }
+
+    /// Serves names that begin with a dot, too. Default: they are 404, and not listed.
     #[must_use]
     pub fn dotfiles(self) -> Self {
-        self.with(|inner| inner.dotfiles = Dotfiles::Allow)
+        self.with_all(|inner| inner.dotfiles = Dotfiles::Allow)
     }
 
-    /// How long an open file is used before its path is looked at again, and so how late it is
-    /// noticed that the path leads elsewhere: a symbolic link was changed, a directory renamed. A
-    /// file that was written to, replaced or removed is noticed at once. 0 opens the file for each
-    /// request. Default: 1 s. At most 256 files are kept open; unused ones for 10 s, or until the
-    /// next request.
+    /// Which symbolic links are followed. Default: those that stay inside the root.
     #[must_use]
-    pub fn staleness(self, time: Duration) -> Self {
-        self.with(|inner| inner.staleness = time)
+    pub fn symlinks(self, symlinks: Symlinks) -> Self {
+        self.with_all(|inner| inner.site.root = inner.site.root.clone().symlinks(symlinks))
     }
 
-    /// Whether bodies are lent. Default: where the connection advertises it.
+    /// Lists directories that have no index: as HTML that can be sorted and needs no script, or as
+    /// JSON where `Accept` prefers `application/json`. Default: they are 404.
     #[must_use]
-    pub fn lending(self, lending: Lending) -> Self {
-        self.with(|inner| inner.lending = lending)
+    pub fn listing(self) -> Self {
+        self.with_all(|inner| inner.listing = true)
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+    /// Sends this file below the root, with the status 404, for paths that lead nowhere. Default:
+    /// a line of text.
+    #[must_use]
+    pub fn not_found(self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.with_all(|inner| inner.fallback = Some(Fallback::not_found(path)))
+    }
+
+    /// Sends this file below the root, with the status 200, for paths that lead nowhere: the page
+    /// of an application that does its own routing. Only to requests that accept `text/html` and
+    /// whose last segment has no dot: a missing script stays missing. Default: a line of text,
+    /// with 404.
+    #[must_use]
+    pub fn single_page(self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.with_all(|inner| inner.fallback = Some(Fallback::single_page(path)))
+    }
+
+    shared_options!();
+
+    fn with(self, change: impl FnOnce(&mut Options)) -> Self {
+        self.with_all(|inner| change(&mut inner.site.options))
+    }
+
+    fn with_all(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         let inner = Arc::make_mut(&mut self.inner);
         change(inner);
-        // A clone with other options must not find what these allowed.
-        inner.cache = Arc::new(Cache::new(inner.staleness));
+        inner.site.forget_all();
         self
     }
 }
@@ -121,159 +165,168 @@ impl<B> Service<Request<B>> for ServeDir {
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         if let Some(response) = self.inner.respond_at_once(&request) {
-            let response = for_method(request.method(), response);
-            return ResponseFuture(Kind::Ready(Some(response)));
+            return ResponseFuture::ready(response);
         }
         let inner = self.inner.clone();
         // Without the body, the future is Send whatever the body is.
         let (head, _) = request.into_parts();
-        ResponseFuture(Kind::Opening(Box::pin(async move {
+        ResponseFuture::opening(async move {
             let response = inner.find_and_respond(&head).await;
             for_method(&head.method, response)
-        })))
-    }
-}
-
-/// The response of a [`ServeDir`]; ready at once for a file that is open.
-pub struct ResponseFuture(Kind);
-
-enum Kind {
-    Opening(Pin<Box<dyn Future<Output = Response<FileBody>> + Send>>),
-    Ready(Option<Response<FileBody>>),
-}
-
-impl Future for ResponseFuture {
-    type Output = Result<Response<FileBody>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Kind::Opening(opening) => opening.as_mut().poll(cx).map(Ok),
-            Kind::Ready(response) => {
-                Poll::Ready(Ok(response.take().expect("polled after it was ready")))
-            }
-        }
-    }
-}
-
-impl fmt::Debug for ResponseFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+        })
     }
 }
 
 impl Inner {
     /// The response, if nothing needs to be opened for it.
     fn respond_at_once<B>(&self, request: &Request<B>) -> Option<Response<FileBody>> {
-        match *request.method() {
-            Method::GET | Method::HEAD => {
-                let entry = self.cache.fresh(request.uri().path())?;
-                Some(respond_with(
-                    &entry,
-                    request.method(),
-                    request.headers(),
-                    request.extensions(),
-                ))
+        if let Some(response) = other_method(request.method()) {
+            return Some(response);
+        }
+        let asked = Asked {
+            method: request.method(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        };
+        let target = request.uri().path();
+        match self.site.hit(target, asked, |file| asked.answer(file))? {
+            Hit::Response(response) => Some(response),
+            Hit::Nowhere => self
+                .fallback_at_once(target, asked)
+                .map(|response| for_method(asked.method, response)),
+        }
+    }
+
+    fn fallback_at_once(&self, target: &str, asked: Asked<'_>) -> Option<Response<FileBody>> {
+        let wanted = self.fallback.as_ref();
+        let Some(code) = wanted.and_then(|page| page.status_for(target, asked.headers)) else {
+            return Some(status(StatusCode::NOT_FOUND));
+        };
+        let respond = respond_as(code, asked);
+        match self.site.hit(fallback::KEY, asked, respond)? {
+            Hit::Response(response) => Some(response),
+            Hit::Nowhere => Some(status(StatusCode::NOT_FOUND)),
+        }
+    }
+
+    async fn find_and_respond(self: Arc<Self>, head: &Parts) -> Response<FileBody> {
+        let target = head.uri.path();
+        let looked_at = cache::now();
+        let asked = Asked::of(head);
+        let need = Need::of(&head.extensions);
+        let found = match path::resolve(target, self.dotfiles) {
+            Err(Refused::Malformed) => return status(StatusCode::BAD_REQUEST),
+            Err(Refused::NotFound) => Err(Failure::NotFound(Errno::NOENT.into())),
+            Ok(named) => {
+                let inner = self.clone();
+                patiently(move |patience| inner.find(&named, need, patience)).await
             }
-            Method::OPTIONS => {
-                let mut response = Response::new(FileBody::empty());
-                *response.status_mut() = StatusCode::NO_CONTENT;
-                response.headers_mut().insert(ALLOW, ALLOWED);
-                Some(response)
+        };
+        match found {
+            Ok(Found::File(resource)) => {
+                let respond = |file: &_| asked.answer(file);
+                self.site.keep(target, looked_at, resource, asked, respond)
             }
-            _ => {
-                let mut response = status(StatusCode::METHOD_NOT_ALLOWED);
-                response.headers_mut().insert(ALLOW, ALLOWED);
-                Some(response)
+            Ok(Found::Directory(path, directory)) => self.list(head, path, directory).await,
+            Ok(Found::ToDirectory) => redirect_to_directory(&head.uri, &head.extensions),
+            Err(Failure::NotFound(_)) => {
+                self.site.cache.refresh(target, looked_at, None);
+                self.fall_back(head).await
+            }
+            Err(failure) => {
+                self.site.cache.forget(target);
+                refuse(target, failure)
             }
         }
     }
 
-    async fn find_and_respond(&self, head: &Parts) -> Response<FileBody> {
-        let target = head.uri.path();
-        let asked = self.cache.now();
-        let (file, name) = match self.find(head).await {
-            Ok(found) => found,
-            Err(response) => {
-                self.cache.forget(target, asked);
-                return *response;
-            }
+    /// What `named` leads to.
+    fn find(
+        &self,
+        named: &path::RelativePath,
+        need: Need,
+        patience: Patience,
+    ) -> Result<Found, Failure> {
+        let nowhere = |errno: Errno| Err(Failure::NotFound(errno.into()));
+        let load = |path: &Path, file| {
+            let resource = self.site.load(path, file, need, patience)?;
+            Ok(Found::File(resource))
         };
-        let response = FileResponse::new(file)
-            .content_type_of(&name)
-            .lending(self.lending);
-        let entry = self.cache.refresh(target, asked, response);
-        respond_with(&entry, &head.method, &head.headers, &head.extensions)
+        let directory = match (self.site.root.look_up(&named.path, patience)?, named.form) {
+            (Opened::File(file), Form::File) => return load(&named.path, file),
+            (Opened::File(_), Form::Directory) => return nowhere(Errno::NOTDIR),
+            (Opened::Directory(_), Form::File) => return Ok(Found::ToDirectory),
+            (Opened::Directory(directory), Form::Directory) => directory,
+        };
+        for name in &self.index {
+            let index = named.path.join(name);
+            match self.site.root.look_up(&index, patience) {
+                Ok(Opened::File(file)) => return load(&index, file),
+                Ok(Opened::Directory(_)) | Err(Failure::NotFound(_)) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        match self.listing {
+            true => Ok(Found::Directory(named.path.clone(), directory)),
+            false => nowhere(Errno::NOENT),
+        }
     }
 
-    /// The file that the request's path leads to, and its name; or the answer that there is none.
-    async fn find(
+    /// The answer for a path that leads nowhere.
+    async fn fall_back(self: Arc<Self>, head: &Parts) -> Response<FileBody> {
+        let asked = Asked::of(head);
+        if let Some(response) = self.fallback_at_once(head.uri.path(), asked) {
+            return response;
+        }
+        let target = head.uri.path();
+        let Some((page, code)) = self.fallback.as_ref().and_then(|page| {
+            let code = page.status_for(target, &head.headers)?;
+            Some((page, code))
+        }) else {
+            return status(StatusCode::NOT_FOUND);
+        };
+        let looked_at = cache::now();
+        let need = Need::of(&head.extensions);
+        let inner = self.clone();
+        let path = page.path.clone();
+        let find = move |patience| inner.site.find(&path, need, patience);
+        match patiently(find).await {
+            Ok(resource) => {
+                let respond = respond_as(code, asked);
+                self.site
+                    .keep(fallback::KEY, looked_at, resource, asked, respond)
+            }
+            Err(failure) => refuse(fallback::KEY, failure),
+        }
+    }
+
+    async fn list(
         &self,
         head: &Parts,
-    ) -> Result<(Arc<OpenFile>, PathBuf), Box<Response<FileBody>>> {
-        let answer = |code| Box::new(status(code));
-        let found = path::resolve(head.uri.path(), self.dotfiles).map_err(|refused| {
-            answer(match refused {
-                Refused::Malformed => StatusCode::BAD_REQUEST,
-                Refused::NotFound => StatusCode::NOT_FOUND,
-            })
-        })?;
-        match (self.open(&found.path).await?, found.form) {
-            (Opened::File(file), Form::File) => return Ok((file, found.path)),
-            (Opened::File(_), Form::Directory) => return Err(answer(StatusCode::NOT_FOUND)),
-            (Opened::Directory, Form::File) => {
-                return Err(Box::new(redirect_to_directory(&head.uri, &head.extensions)));
-            }
-            (Opened::Directory, Form::Directory) => {}
-        }
-        let index = found.path.join(&self.index);
-        match self.open(&index).await? {
-            Opened::File(file) => Ok((file, index)),
-            Opened::Directory => Err(answer(StatusCode::NOT_FOUND)),
-        }
-    }
-
-    /// Opens from memory in this thread, or waits for the disk in another.
-    async fn open(&self, path: &Path) -> Result<Opened, Box<Response<FileBody>>> {
-        let result = match self.root.open_cached(path) {
-            Some(result) => result,
-            None => {
-                let root = self.root.clone();
-                let path = path.to_owned();
-                match tokio::task::spawn_blocking(move || root.open_blocking(&path)).await {
-                    Ok(result) => result,
-                    Err(error) => Err(Failure::Other(io::Error::other(error))),
-                }
-            }
+        path: PathBuf,
+        directory: Arc<OwnedFd>,
+    ) -> Response<FileBody> {
+        let wanted = listing::Wanted::of(head);
+        let root = self.site.root.clone();
+        let dotfiles = self.dotfiles;
+        let read = move |patience| match patience {
+            Patience::MemoryOnly => Err(Failure::WouldWait),
+            Patience::MayWait => listing::Listing::read(&root, &path, &directory, dotfiles),
         };
-        result.map_err(|failure| Box::new(refuse(path, failure)))
+        match patiently(read).await {
+            Ok(listing) => listing.respond(wanted),
+            Err(failure) => refuse(head.uri.path(), failure),
+        }
     }
 }
 
-fn respond_with(
-    entry: &Entry,
-    method: &Method,
-    headers: &HeaderMap,
-    extensions: &Extensions,
-) -> Response<FileBody> {
-    let response = entry.response().respond_to(method, headers, extensions);
-    if response.body().is_lent() {
-        entry.keep_mapping();
-    }
-    response
-}
-
-fn refuse(path: &Path, failure: Failure) -> Response<FileBody> {
-    match failure {
-        Failure::Forbidden => status(StatusCode::FORBIDDEN),
-        Failure::NotFound => status(StatusCode::NOT_FOUND),
-        Failure::Overloaded(error) => {
-            tracing::error!(%error, ?path, "cannot open: out of descriptors or memory");
-            status(StatusCode::SERVICE_UNAVAILABLE)
-        }
-        Failure::Other(error) => {
-            tracing::error!(%error, ?path, "cannot open");
-            status(StatusCode::INTERNAL_SERVER_ERROR)
-        }
+fn respond_as(
+    status: StatusCode,
+    asked: Asked<'_>,
+) -> impl FnOnce(&super::FileResponse) -> Response<FileBody> {
+    move |page| match status {
+        StatusCode::OK => asked.answer(page),
+        status => asked.answer_as(status, page),
     }
 }
 

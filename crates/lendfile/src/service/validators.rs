@@ -1,10 +1,15 @@
-//! What a file's version is known by: its entity tag and its time.
+//! What a file's version is known by: to clients its entity tag and its time, to the cache all that
+//! `fstat` tells.
 
+use std::fmt::Write;
 use std::fs::Metadata;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use headers::{ETag, LastModified};
+use lendfile_core::{Error, ErrorKind, FileRegion};
+use rustix::fs::Stat;
 
 /// Within this time of its last change a file may change again without its time changing (ext4
 /// and others stamp by the tick, 4 ms; network filesystems by the second): its tag is weak.
@@ -13,47 +18,106 @@ const UNSETTLED: Duration = Duration::from_secs(2);
 /// HTTP dates end with the year 9999.
 const LAST_DATE: Duration = Duration::from_secs(253_402_300_799);
 
-/// A file's validators (RFC 9110 §8.8).
+/// A representation's validators (RFC 9110 §8.8).
 #[derive(Clone, Debug)]
 pub(super) struct Validators {
     pub(super) etag: ETag,
-    /// `None` if the file's time is not an HTTP date.
+    /// `None` if the time is not an HTTP date.
     pub(super) last_modified: Option<LastModified>,
     /// The same, to the second.
     pub(super) modified: Option<SystemTime>,
 }
 
 impl Validators {
-    pub(super) fn of(metadata: &Metadata, now: SystemTime) -> Self {
+    pub(super) fn of(region: &FileRegion, now: SystemTime) -> Self {
+        let metadata = region.file().metadata();
         let modified = metadata.modified().ok();
-        let age = modified.and_then(|modified| now.duration_since(modified).ok());
-        // Also weak when the time lies in the future: it will be reached, and stamped, again.
-        let weak = if age.is_some_and(|age| age >= UNSETTLED) {
-            ""
-        } else {
-            "W/"
-        };
-        let tag = format!(
-            "{weak}\"{:x}-{:x}-{:x}.{:x}\"",
+        let weak = if has_settled(metadata, now) { "" } else { "W/" };
+        let mut tag = format!(
+            "{weak}\"{:x}-{:x}-{:x}.{:x}",
             metadata.ino(),
             metadata.len(),
             metadata.mtime(),
             metadata.mtime_nsec()
         );
-        let seconds = modified
-            // A date in the future is replaced by now (RFC 9110 §8.8.2.1).
-            .map(|modified| modified.min(now))
-            .and_then(|modified| modified.duration_since(UNIX_EPOCH).ok())
-            .map(|since| Duration::from_secs(since.as_secs()))
-            .filter(|since| *since <= LAST_DATE)
-            .map(|since| UNIX_EPOCH + since);
+        // A part of the file that is a representation of its own is not the whole file.
+        if region.len() != metadata.len() {
+            _ = write!(tag, "-{:x}+{:x}", region.offset(), region.len());
+        }
+        tag.push('"');
+        let modified = modified.and_then(|modified| http_date(modified, now));
         Self {
             etag: tag
                 .parse()
                 .expect("hexadecimal digits, dots and dashes make a tag"),
-            last_modified: seconds.map(LastModified::from),
-            modified: seconds,
+            last_modified: modified.map(LastModified::from),
+            modified,
         }
+    }
+
+    pub(super) fn set_etag(&mut self, tag: &str) -> Result<(), Error> {
+        let refused = |_| Error::new(ErrorKind::Misuse, format!("not an entity tag: {tag:?}"));
+        self.etag = tag.parse().map_err(refused)?;
+        Ok(())
+    }
+
+    pub(super) fn set_modified(&mut self, modified: SystemTime, now: SystemTime) {
+        self.modified = http_date(modified, now);
+        self.last_modified = self.modified.map(LastModified::from);
+    }
+}
+
+/// To the second; a date in the future is replaced by now (RFC 9110 §8.8.2.1).
+fn http_date(time: SystemTime, now: SystemTime) -> Option<SystemTime> {
+    let since = time.min(now).duration_since(UNIX_EPOCH).ok()?;
+    let seconds = Duration::from_secs(since.as_secs());
+    (seconds <= LAST_DATE).then(|| UNIX_EPOCH + seconds)
+}
+
+/// Whether a file can change no more without its time changing. Not when its time lies in the
+/// future, either: it will be reached, and stamped, again.
+pub(super) fn has_settled(metadata: &Metadata, now: SystemTime) -> bool {
+    metadata
+        .modified()
+        .ok()
+        .and_then(|modified| now.duration_since(modified).ok())
+        .is_some_and(|age| age >= UNSETTLED)
+}
+
+/// Which file, in which state: nobody can set ctime back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    file: (u64, u64),
+    len: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Version {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            file: (metadata.dev(), metadata.ino()),
+            len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// What an open file is now; `None` if it has lost its last name, or cannot be asked.
+    pub(super) fn now(file: impl AsFd) -> Option<Self> {
+        let stat = rustix::fs::fstat(file).ok()?;
+        (stat.st_nlink > 0).then(|| Self::of_stat(&stat)).flatten()
+    }
+
+    /// (`Stat`, since std's `Metadata` would take a `File`.)
+    fn of_stat(stat: &Stat) -> Option<Self> {
+        let nanoseconds = |n| i64::try_from(i128::from(n)).ok();
+        Some(Self {
+            file: (stat.st_dev, stat.st_ino),
+            len: u64::try_from(stat.st_size).ok()?,
+            modified: (stat.st_mtime, nanoseconds(stat.st_mtime_nsec)?),
+            changed: (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)?),
+        })
     }
 }
 
@@ -65,7 +129,8 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_modified(mtime).unwrap();
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        Validators::of(&file.metadata().unwrap(), now)
+        let file = lendfile_core::OpenFile::new(file).unwrap();
+        Validators::of(&FileRegion::whole(file), now)
     }
 
     #[test]
@@ -81,6 +146,32 @@ mod tests {
         let at = |ns| validators(UNIX_EPOCH + Duration::from_nanos(ns)).etag;
         assert_ne!(at(5_000_000_001), at(5_000_000_002));
         assert_eq!(at(5_000_000_001), at(5_000_000_001));
+    }
+
+    #[test]
+    fn a_part_has_another_tag_than_the_file() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(10).unwrap();
+        let file = lendfile_core::OpenFile::new(file).unwrap();
+        let tag = |offset, len| {
+            let region = FileRegion::new(file.clone(), offset, len).unwrap();
+            Validators::of(&region, SystemTime::now()).etag
+        };
+        assert_ne!(tag(0, 10), tag(0, 5));
+        assert_ne!(tag(5, 5), tag(0, 5));
+    }
+
+    #[test]
+    fn a_version_is_the_same_by_either_way_to_ask_for_it_and_another_after_a_write() {
+        use std::io::Write as _;
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let then = Version::of(&file.as_file().metadata().unwrap());
+        assert_eq!(Version::now(file.as_file()), Some(then));
+        file.write_all(b"x").unwrap();
+        assert_ne!(Version::now(file.as_file()), Some(then));
+        let (open, path) = file.into_parts();
+        drop(path);
+        assert_eq!(Version::now(&open), None, "it has no name any more");
     }
 
     #[test]
