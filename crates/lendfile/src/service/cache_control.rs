@@ -107,8 +107,8 @@ fn is_hashed(path: &Path) -> bool {
         return false;
     };
     stem.split(['.', '-']).skip(1).any(|part| {
-        let has = |class: fn(&u8) -> bool| part.as_bytes().iter().any(|byte| class(byte));
-        let all = |class: fn(&u8) -> bool| part.as_bytes().iter().all(|byte| class(byte));
+        let has = |class: fn(&u8) -> bool| part.as_bytes().iter().any(class);
+        let all = |class: fn(&u8) -> bool| part.as_bytes().iter().all(class);
         let hexadecimal =
             all(u8::is_ascii_hexdigit) && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
         let mixed = all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')

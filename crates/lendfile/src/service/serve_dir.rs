@@ -60,6 +60,7 @@ struct Inner {
 }
 
 /// What a path led to.
+#[expect(clippy::large_enum_variant, reason = "made once and taken apart at once")]
 enum Found {
     /// To be listed.
     Directory(PathBuf, Arc<OwnedFd>),
