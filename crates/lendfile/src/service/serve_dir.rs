@@ -60,7 +60,10 @@ struct Inner {
 }
 
 /// What a path led to.
-#[expect(clippy::large_enum_variant, reason = "made once and taken apart at once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once and taken apart at once"
+)]
 enum Found {
     /// To be listed.
     Directory(PathBuf, Arc<OwnedFd>),
