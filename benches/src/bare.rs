@@ -1,10 +1,12 @@
-//! The limit: the least work that still is an HTTP/1.1 server of one file.
+//! The limit: the least work that still is an HTTP/1.1 server of a few files.
 //!
-//! One thread, edge-triggered epoll, one file opened once, one head made once. It reads a request
-//! only to find its end, and answers all of them alike. What a real server needs more than this is
-//! the price of being one; no server that sends the same way can be much faster.
+//! One thread, edge-triggered epoll, files opened once, heads made once. It reads a request only to
+//! find its path and its end. What a real server needs more than this is the price of being one; no
+//! server that sends the same way can be much faster.
 
-use std::fs::File;
+mod body;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -15,13 +17,9 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_tcp_cork, set_tcp_nodelay};
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{RecvFlags, SocketFlags};
 
-/// Bytes per `sendfile`: past this, larger calls were not faster in any measurement.
-const SENDFILE_BYTES: u64 = 1 << 20;
-
-/// Bytes per `pread` and `send` of the copying method: the fastest of 64 KiB to 1 MiB on one stream.
-const COPY_BYTES: usize = 256 << 10;
+use body::{Sending, Served};
 
 /// The longest request that is understood, pipelined ones included.
 const REQUEST_BYTES: usize = 4096;
@@ -33,35 +31,31 @@ const EVENTS: usize = 256;
 pub enum Method {
     /// `pread` into a buffer, then `send`.
     Copy,
+    /// From memory, in one call with the head.
+    Memory,
+    /// `send` from a mapping of the file.
+    Mmap,
     /// The head with `MSG_MORE`, then `sendfile`.
     Sendfile,
     /// `TCP_CORK` on, head, `sendfile`, `TCP_CORK` off.
     SendfileCork,
+    /// The head with `MSG_MORE`, then `splice` through a pipe.
+    Splice,
 }
 
-/// Serves `path` on `listen` until the process ends; `announce` is told the address first.
+/// Serves the files of `directory` that are there now on `listen` until the process ends;
+/// `announce` is told the address first.
 ///
 /// # Errors
 ///
-/// If the file cannot be opened or the address cannot be had.
+/// If a file cannot be opened or the address cannot be had.
 pub fn serve(
     listen: SocketAddr,
-    path: &Path,
+    directory: &Path,
     method: Method,
     announce: impl FnOnce(SocketAddr),
 ) -> io::Result<()> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let responder = Responder {
-        head: format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n\
-             Content-Length: {length}\r\n\r\n"
-        )
-        .into_bytes(),
-        file,
-        length,
-        method,
-    };
+    let responder = Responder::new(directory, method)?;
     let listener = TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
     announce(listener.local_addr()?);
@@ -85,7 +79,7 @@ pub fn serve(
         for event in events.drain(..) {
             let ready = event.data.u64();
             if ready == listener_key {
-                accept(&listener, &poll, &mut connections, method)?;
+                accept(&listener, &poll, &mut connections)?;
                 continue;
             }
             let slot = usize::try_from(ready)
@@ -103,10 +97,27 @@ pub fn serve(
 }
 
 struct Responder {
-    head: Vec<u8>,
-    file: File,
-    length: u64,
+    names: BTreeMap<Vec<u8>, usize>,
+    files: Vec<Served>,
     method: Method,
+}
+
+impl Responder {
+    fn new(directory: &Path, method: Method) -> io::Result<Self> {
+        let (mut names, mut files) = (BTreeMap::new(), Vec::new());
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.metadata()?.is_file() {
+                names.insert(entry.file_name().into_encoded_bytes(), files.len());
+                files.push(Served::open(&entry.path(), method)?);
+            }
+        }
+        Ok(Self {
+            names,
+            files,
+            method,
+        })
+    }
 }
 
 struct Connection {
@@ -114,26 +125,12 @@ struct Connection {
     request: Box<[u8; REQUEST_BYTES]>,
     filled: usize,
     sending: Option<Sending>,
-    /// What the copying method has read; kept while the socket is full, so that no byte is read
-    /// twice.
-    buf: Vec<u8>,
-}
-
-#[derive(Default)]
-struct Sending {
-    head_sent: usize,
-    /// Body bytes accepted by the socket.
-    offset: u64,
-    /// How many bytes of `buf` are read, and how many of these are sent.
-    read: usize,
-    read_sent: usize,
 }
 
 fn accept(
     listener: &TcpListener,
     poll: &OwnedFd,
     connections: &mut Vec<Option<Connection>>,
-    method: Method,
 ) -> io::Result<()> {
     loop {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -157,10 +154,6 @@ fn accept(
             request: Box::new([0; REQUEST_BYTES]),
             filled: 0,
             sending: None,
-            buf: match method {
-                Method::Copy => vec![0; COPY_BYTES],
-                Method::Sendfile | Method::SendfileCork => Vec::new(),
-            },
         });
     }
 }
@@ -169,10 +162,18 @@ impl Connection {
     /// Goes on until the socket says EAGAIN, as edge-triggered readiness asks for.
     fn advance(&mut self, responder: &Responder) -> rustix::io::Result<()> {
         loop {
-            let step = if self.sending.is_some() {
-                self.send(responder)
-            } else {
-                self.receive(responder)
+            let step = match &mut self.sending {
+                None => self.receive(responder),
+                Some(sending) => match sending.step(&self.socket, responder) {
+                    Ok(true) => {
+                        if responder.method == Method::SendfileCork {
+                            set_tcp_cork(&self.socket, false)?;
+                        }
+                        self.sending = None;
+                        Ok(())
+                    }
+                    result => result.map(drop),
+                },
             };
             match step {
                 Ok(()) | Err(Errno::INTR) => {}
@@ -185,93 +186,30 @@ impl Connection {
     /// Reads until there is a whole request, then turns to sending.
     fn receive(&mut self, responder: &Responder) -> rustix::io::Result<()> {
         // A pipelined request may be here already.
-        while !self.take_request() {
+        let end = loop {
+            let received = &self.request[..self.filled];
+            if let Some(at) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break at + 4;
+            }
             let free = &mut self.request[self.filled..];
             match rustix::net::recv(&self.socket, free, RecvFlags::empty())? {
                 (_, 0) => return Err(Errno::CONNRESET),
                 (_, received) => self.filled += received,
             }
-        }
+        };
+        // `GET /NAME HTTP/1.1`; everything else is closed without a word.
+        let name = self.request[..end].split(|byte| *byte == b' ').nth(1);
+        let name = name.and_then(|path| path.strip_prefix(b"/"));
+        let index = name.and_then(|name| responder.names.get(name));
+        let sending = Sending::new(*index.ok_or(Errno::NOENT)?, responder)?;
+        self.request.copy_within(end..self.filled, 0);
+        self.filled -= end;
         if responder.method == Method::SendfileCork {
             set_tcp_cork(&self.socket, true)?;
         }
-        self.sending = Some(Sending::default());
+        self.sending = Some(sending);
         Ok(())
     }
-
-    /// Removes the first whole request from the buffer.
-    fn take_request(&mut self) -> bool {
-        let received = &self.request[..self.filled];
-        let Some(at) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
-            return false;
-        };
-        self.request.copy_within(at + 4..self.filled, 0);
-        self.filled -= at + 4;
-        true
-    }
-
-    /// Sends what is left of the head, then one piece of the body.
-    fn send(&mut self, responder: &Responder) -> rustix::io::Result<()> {
-        let Some(sending) = &mut self.sending else {
-            return Ok(());
-        };
-        while sending.head_sent < responder.head.len() {
-            // MSG_MORE only if a body follows: nothing else would push the head out.
-            let flags = if responder.length > 0 {
-                SendFlags::MORE
-            } else {
-                SendFlags::empty()
-            };
-            let rest = &responder.head[sending.head_sent..];
-            sending.head_sent += rustix::net::send(&self.socket, rest, flags)?;
-        }
-        // Never beyond what the file still holds: the kernel would keep MSG_MORE on, and the tail
-        // would wait for 200 ms (golang#41513).
-        let remaining = responder.length - sending.offset;
-        if remaining > 0 {
-            let sent = match responder.method {
-                Method::Copy => copy(&self.socket, &responder.file, sending, &mut self.buf)?,
-                Method::Sendfile | Method::SendfileCork => {
-                    let count =
-                        usize::try_from(remaining.min(SENDFILE_BYTES)).unwrap_or(usize::MAX);
-                    let mut offset = sending.offset;
-                    rustix::fs::sendfile(&self.socket, &responder.file, Some(&mut offset), count)?
-                }
-            };
-            if sent == 0 {
-                // The file was truncated; the promised length cannot be kept.
-                return Err(Errno::IO);
-            }
-            sending.offset += sent as u64;
-        }
-        if sending.offset == responder.length {
-            self.sending = None;
-            if responder.method == Method::SendfileCork {
-                set_tcp_cork(&self.socket, false)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Sends what is left of the piece that was read, or of the next one. Returns bytes sent.
-fn copy(
-    socket: &OwnedFd,
-    file: &File,
-    sending: &mut Sending,
-    buf: &mut [u8],
-) -> rustix::io::Result<usize> {
-    if sending.read_sent == sending.read {
-        sending.read = rustix::io::pread(file, &mut *buf, sending.offset)?;
-        sending.read_sent = 0;
-    }
-    let unsent = &buf[sending.read_sent..sending.read];
-    if unsent.is_empty() {
-        return Ok(0);
-    }
-    let sent = rustix::net::send(socket, unsent, SendFlags::empty())?;
-    sending.read_sent += sent;
-    Ok(sent)
 }
 
 fn key(descriptor: &impl AsFd) -> u64 {
@@ -280,57 +218,4 @@ fn key(descriptor: &impl AsFd) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use lendfile_bench::client;
-    use lendfile_bench::files::TestFiles;
-    use std::io::{Read, Write};
-    use std::net::TcpStream;
-    use std::sync::mpsc;
-    use std::thread;
-    use std::time::Duration;
-
-    fn serving(length: u64, method: Method) -> (SocketAddr, lendfile_bench::files::TestFile) {
-        let files = TestFiles::new().unwrap();
-        let file = files.create(length).unwrap();
-        let path = files.directory().join(&file.name);
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
-            let any = SocketAddr::from(([127, 0, 0, 1], 0));
-            serve(any, &path, method, |address| sender.send(address).unwrap())
-        });
-        // The file is open by then, so its directory may go.
-        (receiver.recv().unwrap(), file)
-    }
-
-    #[test]
-    fn every_method_sends_the_files_bytes() {
-        for method in [Method::Copy, Method::Sendfile, Method::SendfileCork] {
-            for length in [0, 1, 4097, (3 << 20) + 1] {
-                let (address, file) = serving(length, method);
-                let digest = client::fetch_digest(address, "/file").unwrap();
-                assert_eq!(digest, file.digest, "{method:?}, {length}");
-            }
-        }
-    }
-
-    #[test]
-    fn pipelined_requests_are_answered_one_after_the_other() {
-        let (address, file) = serving(5, Method::Sendfile);
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .unwrap();
-        let request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3);
-        stream.write_all(request.as_bytes()).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut answers = Vec::new();
-        // The server may close with a reset once it sees the end.
-        let _ = stream.read_to_end(&mut answers);
-        let heads = answers
-            .windows(9)
-            .filter(|bytes| bytes == b"HTTP/1.1 ")
-            .count();
-        assert_eq!((heads, file.digest.length), (3, 5));
-    }
-}
+mod tests;

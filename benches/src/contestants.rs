@@ -1,18 +1,19 @@
 //! The table of contestants. A new one is a struct with a name and a command line, and a line in
 //! [`all`].
 
-mod lendfile;
-mod nginx;
+mod golang;
+mod installed;
 mod own;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use lendfile_bench::contest::Contestant;
+use lendfile_bench::contest::{Contestant, Lendfile, Role};
 
 use crate::bare::Method;
-use lendfile::Lendfile;
-use nginx::Nginx;
-use own::{Bare, ServeDir};
+use golang::GoFileServer;
+use installed::Installed;
+use own::{Bare, Rival};
 
 /// The programs that contestants are started from.
 #[derive(Clone, Debug)]
@@ -23,33 +24,78 @@ pub struct Programs {
     pub lendfile: PathBuf,
 }
 
-/// Every contestant, in the order of the tables: the limits first.
-pub fn all(programs: &Programs) -> Vec<Box<dyn Contestant>> {
-    let bare = |name, method, limit| -> Box<dyn Contestant> {
+/// lendfile's methods, each with its backend, as the command at `lendfile` lists them: none if it
+/// cannot be run, which the race says when it is to be started.
+pub fn ways(lendfile: &Path) -> Vec<Way> {
+    let listed = Command::new(lendfile).args(["bench", "--list"]).output();
+    let listed = listed.map(|output| output.stdout).unwrap_or_default();
+    let ways: Vec<Way> = String::from_utf8_lossy(&listed)
+        .lines()
+        .filter_map(
+            |line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+                [method] => Some((method.to_owned(), None)),
+                [backend, method] => Some((method.to_owned(), Some(backend.to_owned()))),
+                _ => None,
+            },
+        )
+        .collect();
+    if ways.is_empty() {
+        return vec![("auto".to_owned(), None)];
+    }
+    ways
+}
+
+/// A method, and the backend if there is a choice.
+pub type Way = (String, Option<String>);
+
+/// How many copies by CPU the founding article says a contestant's way makes, the DMA's not counted.
+pub fn article(name: &str) -> Option<&'static str> {
+    let way = name.rsplit(' ').next()?;
+    Some(match way {
+        "copy" => "2 (read + write)",
+        "mmap" => "1 (mmap + write)",
+        "sendfile" | "sendfile+cork" => "0–1 (sendfile; 0 with DMA gather)",
+        "splice" => "0 (splice)",
+        _ => return None,
+    })
+}
+
+/// Every contestant, in the order of the tables: the limits first. `ways` are lendfile's methods,
+/// each with its backend.
+pub fn all(programs: &Programs, ways: &[Way]) -> Vec<Box<dyn Contestant>> {
+    let bare = |name, method, role| -> Box<dyn Contestant> {
         Box::new(Bare {
             name,
             program: programs.race.clone(),
             method,
-            limit,
+            role,
         })
     };
-    let lendfile = |name, method| -> Box<dyn Contestant> {
-        Box::new(Lendfile {
+    let rival = |name, subcommand| -> Box<dyn Contestant> {
+        Box::new(Rival {
             name,
-            program: programs.lendfile.clone(),
-            method,
+            program: programs.race.clone(),
+            subcommand,
         })
     };
-    vec![
-        bare("bare sendfile", Method::Sendfile, true),
-        bare("bare sendfile+cork", Method::SendfileCork, true),
-        bare("bare copy", Method::Copy, false),
-        lendfile("lendfile auto", "auto"),
-        lendfile("lendfile sendfile", "sendfile"),
-        lendfile("lendfile copy", "copy"),
-        Box::new(Nginx),
-        Box::new(ServeDir {
-            program: programs.race.clone(),
-        }),
-    ]
+    let mut all = vec![
+        bare("bare sendfile", Method::Sendfile, Role::Limit),
+        bare("bare sendfile+cork", Method::SendfileCork, Role::Limit),
+        bare("bare splice", Method::Splice, Role::Rival),
+        bare("bare mmap", Method::Mmap, Role::Rival),
+        bare("bare copy", Method::Copy, Role::Rival),
+        bare("bare memory", Method::Memory, Role::Rival),
+    ];
+    for (method, backend) in ways {
+        let backend = backend.as_deref();
+        all.push(Box::new(Lendfile::new(&programs.lendfile, method, backend)));
+    }
+    all.extend(Installed::all().map(|peer| Box::new(peer) as Box<dyn Contestant>));
+    all.push(Box::new(GoFileServer {
+        beside: programs.race.clone(),
+    }));
+    all.push(rival("tower-http ServeDir", "serve-dir"));
+    all.push(rival("actix-files", "actix"));
+    all.push(rival("hyper-staticfile", "staticfile"));
+    all
 }

@@ -10,12 +10,12 @@ use lendfile_bench::server::Address;
 
 use crate::bare::Method;
 
-/// The limit, and the same server with a copying body.
+/// A bare responder.
 pub(super) struct Bare {
     pub(super) name: &'static str,
     pub(super) program: PathBuf,
     pub(super) method: Method,
-    pub(super) limit: bool,
+    pub(super) role: Role,
 }
 
 impl Contestant for Bare {
@@ -24,14 +24,13 @@ impl Contestant for Bare {
     }
 
     fn role(&self) -> Role {
-        if self.limit { Role::Limit } else { Role::Rival }
+        self.role
     }
 
     fn launch(&self, site: &Site<'_>) -> Result<Launch> {
         let mut command = Command::new(&self.program);
-        command
-            .args(["bare", "--listen", &site.any_port.to_string(), "--file"])
-            .arg(site.directory.join(site.file_name));
+        command.arg("bare").arg("--directory").arg(site.directory);
+        command.args(["--listen", &site.any_port.to_string()]);
         if let Some(method) = self.method.to_possible_value() {
             command.args(["--method", method.get_name()]);
         }
@@ -42,22 +41,23 @@ impl Contestant for Bare {
     }
 }
 
-/// tower-http on axum.
-pub(super) struct ServeDir {
+/// A Rust library's server.
+pub(super) struct Rival {
+    pub(super) name: &'static str,
     pub(super) program: PathBuf,
+    pub(super) subcommand: &'static str,
 }
 
-impl Contestant for ServeDir {
-    fn name(&self) -> &'static str {
-        "tower-http ServeDir"
+impl Contestant for Rival {
+    fn name(&self) -> &str {
+        self.name
     }
 
     fn launch(&self, site: &Site<'_>) -> Result<Launch> {
         let mut command = Command::new(&self.program);
-        command
-            .args(["serve-dir", "--listen", &site.any_port.to_string()])
-            .arg("--directory")
-            .arg(site.directory);
+        command.arg(self.subcommand);
+        command.args(["--listen", &site.any_port.to_string()]);
+        command.arg("--directory").arg(site.directory);
         Ok(Launch {
             command,
             address: Address::Announced,

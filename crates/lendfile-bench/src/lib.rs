@@ -11,15 +11,23 @@
 //!   ([`rounds`]), because a shared machine drifts by more than the differences of interest;
 //! - a contestant that answers with a wrong status, length or content is disqualified.
 //!
-//! It measures one machine under one client. It does not model many slow peers, packet loss or cold
-//! files, and it does not judge: no figure here is a pass or a failure.
+//! Pieces that stand alone, for benchmarks of other things than HTTP: [`place`] and [`pin`] put a
+//! thread or a child where it belongs, [`process`] reads what a process has used, [`rounds`] does
+//! the arithmetic of a comparison, [`ticker`] finds out how long a runtime's thread was blocked,
+//! [`cache`] makes files cold.
+//!
+//! It measures one machine under one client. It does not model many slow peers or packet loss, and
+//! it does not judge: no figure here is a pass or a failure.
 
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod client;
 pub mod contest;
+pub mod dissection;
 mod error;
 pub mod files;
+pub mod interrupt;
 pub mod netns;
 pub mod network;
 pub mod pin;
@@ -28,5 +36,15 @@ pub mod process;
 pub mod report;
 pub mod rounds;
 pub mod server;
+pub mod ticker;
 
 pub use error::{Error, Kind, Result};
+
+/// Says that a test is passed over, and why; fails if `LENDFILE_REQUIRE` names `what`.
+#[cfg(test)]
+#[expect(clippy::print_stderr, reason = "a skip says why")]
+pub(crate) fn skip(what: &str, reason: &str) {
+    let required = std::env::var("LENDFILE_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name == what), "{reason}");
+    eprintln!("SKIPPED ({what}): {reason}");
+}

@@ -4,17 +4,18 @@
 //! fastest. A veth pair has MTU 1500 with segmentation offload, as a network card has, and each
 //! namespace has its own congestion control.
 //!
-//! The namespaces are made through iproute2, opened, and *unnamed at once*: from then on only the
-//! open descriptors and the processes inside keep them alive, so that no way of dying leaves one
-//! behind. It takes root; [`pair`] says what is missing.
+//! The namespaces have no names. Each is made by an `unshare` that waits for the end of its input,
+//! is opened, and from then on lives as long as the open descriptors and the processes inside: no
+//! way of dying, SIGKILL included, leaves one behind. It takes root, or an unprivileged user's own
+//! user namespace ([`enter_user_namespace`]); [`pair`] says what is missing.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
-use std::process::{self, Command};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -88,42 +89,152 @@ impl Pair {
 ///
 /// # Errors
 ///
-/// [`crate::Kind::Unavailable`] with what is missing: iproute2, root, or kernel support.
+/// [`crate::Kind::Unavailable`] with what is missing: util-linux, iproute2, root, or kernel support.
 pub fn pair() -> Result<Pair> {
-    // The names live only inside this function, but two processes, or two threads, may be in it.
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let names =
-        ["client", "server"].map(|side| format!("lendfile-{side}-{}-{count}", process::id()));
-    let unname = Unname(&names);
-    let [client, server] = &names;
-
-    // The devices are born inside the namespaces: no name is taken outside.
-    let mtu = MTU_BYTES.to_string();
     let addresses = [Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2)];
-    ip(&["netns", "add", client])?;
-    ip(&["netns", "add", server])?;
-    ip(&[
-        "-n", client, "link", "add", "veth0", "mtu", &mtu, "type", "veth", "peer", "name", "veth0",
-        "mtu", &mtu, "netns", server,
+    let holders = [Holder::start()?, Holder::start()?];
+    let [client, server] = &holders;
+    let mtu = MTU_BYTES.to_string();
+    // The devices are born inside the namespaces: no name is taken outside.
+    client.ip(&[
+        "link",
+        "add",
+        "veth0",
+        "mtu",
+        &mtu,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "veth0",
+        "mtu",
+        &mtu,
+        "netns",
+        &server.child.id().to_string(),
     ])?;
-    for (name, address) in names.iter().zip(addresses) {
+    for (holder, address) in holders.iter().zip(addresses) {
         let network = format!("{address}/24");
-        ip(&["-n", name, "address", "add", &network, "dev", "veth0"])?;
-        ip(&["-n", name, "link", "set", "lo", "up"])?;
-        ip(&["-n", name, "link", "set", "veth0", "up"])?;
+        holder.ip(&["address", "add", &network, "dev", "veth0"])?;
+        holder.ip(&["link", "set", "lo", "up"])?;
+        holder.ip(&["link", "set", "veth0", "up"])?;
     }
     let [client, server] =
-        [(client, addresses[0]), (server, addresses[1])].map(|(name, address)| {
-            File::open(format!("/run/netns/{name}"))
+        [(client, addresses[0]), (server, addresses[1])].map(|(holder, address)| {
+            File::open(holder.path())
                 .map(|file| Arc::new(Namespace { file, address }))
                 .map_err(|error| Error::system("opening a network namespace", error))
         });
-    drop(unname);
     Ok(Pair {
         client: client?,
         server: server?,
     })
+}
+
+/// Runs this program anew inside a user namespace in which its user counts as root, if it is not
+/// root already and the machine allows that. Returns if there is nothing to be done, or with the
+/// reason why it cannot be.
+///
+/// Call it first in `main`: the program begins from the start. `marker` is a variable that tells
+/// the second run from the first.
+pub fn enter_user_namespace(marker: &str) -> Option<String> {
+    if rustix::process::geteuid().is_root() || std::env::var_os(marker).is_some() {
+        return None;
+    }
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--"]);
+        command
+    };
+    // Tried first: after exec there is no way back.
+    let tried = unshare().args(["unshare", "--net", "true"]).output();
+    match tried {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            let reason = String::from_utf8_lossy(&output.stderr);
+            return Some(format!(
+                "not root, and no user namespace: {}",
+                reason.trim()
+            ));
+        }
+        Err(error) => return Some(format!("unshare: {error}; it is in the package util-linux")),
+    }
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return Some(format!("this program's own path: {error}")),
+    };
+    let error = unshare()
+        .arg(program)
+        .args(std::env::args_os().skip(1))
+        .env(marker, "1")
+        .exec();
+    Some(format!("unshare: {error}"))
+}
+
+/// A process that holds a namespace until it is opened. Its input is a pipe of ours, so it ends when
+/// we do, however that is.
+struct Holder {
+    child: Child,
+}
+
+impl Holder {
+    fn start() -> Result<Self> {
+        let mut child = Command::new("unshare")
+            .args(["--net", "--", "sh", "-c", "echo && exec cat >/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| {
+                Error::unavailable(format!("unshare: {error}; it is in the package util-linux"))
+            })?;
+        // It speaks once it is inside.
+        let mut line = [0];
+        let spoke = child
+            .stdout
+            .take()
+            .is_some_and(|mut stdout| stdout.read(&mut line).is_ok_and(|count| count > 0));
+        if spoke {
+            return Ok(Self { child });
+        }
+        let reason = child
+            .wait_with_output()
+            .map(|output| String::from_utf8_lossy(&output.stderr).trim().to_owned())
+            .unwrap_or_default();
+        Err(Error::unavailable(format!(
+            "making a network namespace: {reason}; run as root, or allow user namespaces"
+        )))
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.child.id())
+    }
+
+    fn ip(&self, arguments: &[&str]) -> Result<()> {
+        let what = || format!("ip {}", arguments.join(" "));
+        let output = Command::new("nsenter")
+            .arg(format!("--net={}", self.path()))
+            .args(["--", "ip"])
+            .args(arguments)
+            .output()
+            .map_err(|error| Error::unavailable(format!("nsenter: {error}")))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let reason = String::from_utf8_lossy(&output.stderr);
+        Err(Error::unavailable(format!(
+            "{}: {}; ip is in the package iproute2",
+            what(),
+            reason.trim()
+        )))
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // Both fail only if it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// The congestion control that new connections of the calling thread's namespace get.
@@ -179,34 +290,4 @@ impl Drop for Allowed {
         // What was in force is always accepted.
         let _ = fs::write(ALLOWED_CONGESTION_CONTROL, &self.before);
     }
-}
-
-/// Takes the names away. The namespaces stay as long as something holds them.
-struct Unname<'a>(&'a [String; 2]);
-
-impl Drop for Unname<'_> {
-    fn drop(&mut self) {
-        for name in self.0 {
-            // One that was never made, or is gone, is what is wanted.
-            let _ = ip(&["netns", "delete", name]);
-        }
-    }
-}
-
-fn ip(arguments: &[&str]) -> Result<()> {
-    let what = || format!("ip {}", arguments.join(" "));
-    let output = Command::new("ip")
-        .args(arguments)
-        .output()
-        .map_err(|error| {
-            Error::unavailable(format!(
-                "{}: {error}; it is in the package iproute2",
-                what()
-            ))
-        })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let reason = String::from_utf8_lossy(&output.stderr);
-    Err(Error::unavailable(format!("{}: {}", what(), reason.trim())))
 }

@@ -17,22 +17,20 @@ pub struct Cores {
     pub server: usize,
 }
 
-/// Chooses the two lowest cores this process may run on.
+/// Chooses the two lowest cores this process may run on; `None` if there is only one, where a client
+/// that spins takes the server's time and pinning would change nothing.
 ///
 /// # Errors
 ///
-/// [`crate::Kind::Unavailable`] if there is only one: a client that spins would take the server's
-/// time, and no figure would mean anything.
-pub fn choose() -> Result<Cores> {
+/// [`crate::Kind::System`] if the affinity cannot be read.
+pub fn choose() -> Result<Option<Cores>> {
     let allowed = sched_getaffinity(None)
         .map_err(|errno| Error::system("reading the processor affinity", errno))?;
     let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
-    match (cores.next(), cores.next()) {
-        (Some(client), Some(server)) => Ok(Cores { client, server }),
-        _ => Err(Error::unavailable(
-            "client and server need a core each, and this process may use only one",
-        )),
-    }
+    Ok(match (cores.next(), cores.next()) {
+        (Some(client), Some(server)) => Some(Cores { client, server }),
+        _ => None,
+    })
 }
 
 /// Puts the calling thread, and what it starts from now on, on one core.

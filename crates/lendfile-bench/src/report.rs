@@ -1,23 +1,31 @@
-//! A report: tables with the conditions they were measured under, as Markdown and as JSON.
+//! A report: tables with the conditions they were measured under, as Markdown, JSON and HTML.
 
-use std::fmt::{self, Write};
-use std::fs;
+mod html;
+mod markdown;
+mod plot;
+
 use std::process::Command;
 use std::time::SystemTime;
+use std::{env, fs};
 
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::contest::{Figures, Plan, Role, Row, Standing};
-use crate::rounds::Ratio;
+use crate::client::{Drain, Protocol};
+use crate::contest::{Plan, Standings, Temperature};
+use crate::dissection::Dissection;
+use crate::files::TestFile;
 
-/// The share of a core taken by other work from which on a table says so. An idle machine's own
-/// housekeeping and the network's interrupts stay below it.
-const DISTURBED: f64 = 0.05;
+/// Digits kept of a figure in JSON: more than any of them deserves.
+const SIGNIFICANT_DIGITS: i32 = 5;
 
-/// Tables and what holds for all of them.
+/// Tables and what holds for all of them. Its JSON form is described in `REPORT.md`, beside this
+/// crate's manifest.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Report {
+    /// The version of the JSON form.
+    pub schema: u32,
     /// Where.
     pub machine: Machine,
     /// How client and server were joined: [`crate::network::Network::describe`].
@@ -28,21 +36,49 @@ pub struct Report {
     pub date: String,
     /// The command line, without the program's directory.
     pub command: String,
+    /// What a reader must know that no table says, such as who was left out and why.
+    pub notes: Vec<String>,
     /// The tables.
     pub tables: Vec<Table>,
+    /// What each way of sending does, if that was looked at.
+    pub dissections: Vec<Dissection>,
 }
 
-/// One contest under one congestion control.
+/// One contest under one set of conditions.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Table {
+    /// Under which conditions.
+    pub conditions: Conditions,
+    /// How the contestants did.
+    #[serde(flatten)]
+    pub standings: Standings,
+}
+
+/// What a table was measured under.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Conditions {
     /// The congestion control of both ends.
     pub congestion_control: String,
-    /// The file's length.
+    /// How many files were asked for in turn.
+    pub files: usize,
+    /// The length of the largest.
     pub file_bytes: u64,
-    /// How long, how wide, how often.
-    pub plan: Plan,
-    /// A line for each contestant.
-    pub rows: Vec<Row>,
+    /// The length of all of them together.
+    pub total_bytes: u64,
+    /// Keep-alive connections.
+    pub connections: usize,
+    /// `http/1.1` or `h2c`.
+    pub protocol: &'static str,
+    /// What the client did with bodies: `copied` or `discarded`.
+    pub bodies: &'static str,
+    /// Whether the files were in the page cache.
+    pub temperature: Temperature,
+    /// Measured rounds.
+    pub rounds: usize,
+    /// The length of a turn; cold ones end with the last byte instead.
+    pub turn_seconds: f64,
 }
 
 /// The machine.
@@ -63,120 +99,117 @@ impl Report {
     /// An empty report of this machine, checkout and command line, now.
     pub fn begin(network: impl Into<String>) -> Self {
         Self {
+            schema: 1,
             machine: Machine::this(),
             network: network.into(),
             commit: commit(),
             date: httpdate::fmt_http_date(SystemTime::now()),
-            command: command_line(std::env::args()),
+            command: command_line(env::args()),
+            notes: Vec::new(),
             tables: Vec::new(),
+            dissections: Vec::new(),
         }
     }
 
     /// The report as Markdown.
     pub fn to_markdown(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        let _ = self.write_markdown(&mut text);
-        text
+        markdown::report(self)
     }
 
-    /// The report as indented JSON.
+    /// The report as compact JSON, figures rounded to five digits.
     ///
     /// # Panics
     ///
     /// Never: the report holds nothing that JSON cannot.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("plain data is valid JSON")
+        let mut value = serde_json::to_value(self).expect("plain data is valid JSON");
+        round(&mut value);
+        value.to_string()
     }
 
-    fn write_markdown(&self, out: &mut String) -> fmt::Result {
-        let machine = &self.machine;
-        writeln!(
-            out,
-            "- machine: {}, {} cores, {:.0} GiB, Linux {}",
-            machine.processor,
-            machine.cores,
-            gib(machine.memory_bytes),
-            machine.kernel,
-        )?;
-        writeln!(out, "- network: {}", self.network)?;
-        let commit = self.commit.as_deref().unwrap_or("unknown");
-        writeln!(out, "- commit: {commit}, {}", self.date)?;
-        writeln!(out, "- command: `{}`", self.command)?;
-        for table in &self.tables {
-            write!(out, "\n{}", table.to_markdown())?;
-        }
-        Ok(())
+    /// The report as a page that needs nothing but itself: tables, and a plot above each.
+    pub fn to_html(&self) -> String {
+        html::report(self)
+    }
+
+    /// The `index`th table as a picture that needs nothing but itself.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such table.
+    pub fn to_svg(&self, index: usize) -> String {
+        plot::standalone(&self.tables[index])
     }
 }
 
 impl Table {
+    /// What was measured under `plan` and `congestion_control` with these files.
+    pub fn new(
+        congestion_control: impl Into<String>,
+        targets: &[TestFile],
+        plan: &Plan,
+        standings: Standings,
+    ) -> Self {
+        let lengths = || targets.iter().map(|target| target.digest.length);
+        Self {
+            conditions: Conditions {
+                congestion_control: congestion_control.into(),
+                files: targets.len(),
+                file_bytes: lengths().max().unwrap_or(0),
+                total_bytes: lengths().sum(),
+                connections: plan.connections,
+                protocol: match plan.protocol {
+                    Protocol::H2c => "h2c",
+                    Protocol::Http1 => "http/1.1",
+                },
+                bodies: match plan.drain {
+                    Drain::Copy => "copied",
+                    Drain::Discard => "discarded",
+                },
+                temperature: plan.temperature,
+                rounds: plan.rounds,
+                turn_seconds: plan.turn.as_secs_f64(),
+            },
+            standings,
+        }
+    }
+
     /// The table as Markdown, under a heading with its conditions.
     pub fn to_markdown(&self) -> String {
-        let mut text = String::new();
-        let _ = self.write_markdown(&mut text);
-        text
+        markdown::table(self)
+    }
+}
+
+impl Conditions {
+    /// In one line.
+    pub fn title(&self) -> String {
+        let mut title = match self.files {
+            1 => size(self.file_bytes),
+            files => format!("{files} files, {} in all", size(self.total_bytes)),
+        };
+        if self.temperature == Temperature::Cold {
+            title += ", cold";
+        }
+        let connections = match self.connections {
+            1 => "1 connection".to_owned(),
+            many => format!("{many} connections"),
+        };
+        title += &format!(", {connections}, {}", self.congestion_control);
+        if self.protocol != "http/1.1" {
+            title += &format!(", {}", self.protocol);
+        }
+        if self.bodies != "discarded" {
+            title += ", client copies";
+        }
+        title
     }
 
-    fn write_markdown(&self, out: &mut String) -> fmt::Result {
-        writeln!(
-            out,
-            "### {}, {} connections, {}, {} rounds of {} s\n",
-            size(self.file_bytes),
-            self.plan.connections,
-            self.congestion_control,
-            self.plan.rounds,
-            self.plan.turn.as_secs_f64(),
-        )?;
-        writeln!(
-            out,
-            "| | GB/s | requests/s | CPU s/GiB | switches/GiB | p50 | p99 | peak MiB \
-             | GB/s ÷ limit (min–max) | CPU ÷ limit (min–max) |"
-        )?;
-        writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
-        for row in &self.rows {
-            let name = match row.role {
-                Role::Limit => format!("*{}*", row.name),
-                Role::Rival => row.name.clone(),
-            };
-            match &row.result {
-                Standing::Failed { reason } => {
-                    writeln!(out, "| {name} | **failed**: {} |", cell(reason))?;
-                }
-                Standing::Measured(figures) => write_figures(out, &name, figures)?,
-                Standing::Skipped { reason } => {
-                    writeln!(out, "| {name} | skipped: {} |", cell(reason))?;
-                }
-            }
+    /// How it was measured, in one line.
+    pub fn rounds(&self) -> String {
+        match self.temperature {
+            Temperature::Cold => format!("{} rounds, each file once", self.rounds),
+            Temperature::Warm => format!("{} rounds of {} s", self.rounds, self.turn_seconds),
         }
-        self.write_disturbances(out)
-    }
-
-    fn write_disturbances(&self, out: &mut String) -> fmt::Result {
-        let disturbed: Vec<String> = self
-            .rows
-            .iter()
-            .filter_map(|row| match &row.result {
-                Standing::Measured(figures) => Some((&row.name, figures.disturbance)),
-                _ => None,
-            })
-            .filter(|(_, share)| share.client.max(share.server) >= DISTURBED)
-            .map(|(name, share)| {
-                format!(
-                    "{name} {:.0} % and {:.0} %",
-                    share.client * 100.0,
-                    share.server * 100.0
-                )
-            })
-            .collect();
-        if disturbed.is_empty() {
-            return Ok(());
-        }
-        writeln!(
-            out,
-            "\nDisturbed: other work took these shares of the client's and the server's core: {}.",
-            disturbed.join("; ")
-        )
     }
 }
 
@@ -199,33 +232,21 @@ impl Machine {
     }
 }
 
-fn write_figures(out: &mut String, name: &str, figures: &Figures) -> fmt::Result {
-    writeln!(
-        out,
-        "| {name} | {:.2} | {} | {:.3} | {:.0} | {} | {} | {:.0} | {} | {} |",
-        figures.gigabytes_per_second,
-        if figures.requests_per_second < 100.0 {
-            format!("{:.1}", figures.requests_per_second)
-        } else {
-            format!("{:.0}", figures.requests_per_second)
-        },
-        figures.processor_seconds_per_gib,
-        figures.switches_per_gib,
-        latency(figures.latency_median_micros),
-        latency(figures.latency_p99_micros),
-        figures.peak_resident_bytes as f64 / f64::from(1 << 20),
-        ratio(figures.speed_to_limit),
-        ratio(figures.processor_to_limit),
-    )
+/// A length as a power of 1024, if it is a whole number of them; else rounded to one digit.
+pub fn size(bytes: u64) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes >> shift == 0 {
+            continue;
+        }
+        if bytes.trailing_zeros() >= shift {
+            return format!("{} {unit}", bytes >> shift);
+        }
+        return format!("{:.1} {unit}", bytes as f64 / (1_u64 << shift) as f64);
+    }
+    format!("{bytes} B")
 }
 
-fn ratio(ratio: Option<Ratio>) -> String {
-    ratio.map_or_else(
-        || "–".to_owned(),
-        |ratio| format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max),
-    )
-}
-
+/// Microseconds, in the unit that people would use.
 fn latency(micros: Option<f64>) -> String {
     match micros {
         None => "–".to_owned(),
@@ -235,23 +256,25 @@ fn latency(micros: Option<f64>) -> String {
     }
 }
 
-/// A length as a power of 1024, if it is a whole number of them.
-fn size(bytes: u64) -> String {
-    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        if bytes >> shift > 0 && bytes.trailing_zeros() >= shift {
-            return format!("{} {unit}", bytes >> shift);
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn round(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(round),
+        Value::Object(fields) => fields.values_mut().for_each(round),
+        Value::Number(number) if number.is_f64() => {
+            let exact = number.as_f64().unwrap_or(0.0);
+            if exact != 0.0 {
+                #[expect(clippy::cast_possible_truncation, reason = "a logarithm is small")]
+                let magnitude = exact.abs().log10().floor() as i32;
+                let scale = 10_f64.powi(SIGNIFICANT_DIGITS - 1 - magnitude);
+                *value = Value::from((exact * scale).round() / scale);
+            }
         }
+        _ => {}
     }
-    format!("{bytes} B")
-}
-
-/// Text that stays in its cell of a table.
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
-}
-
-fn gib(bytes: u64) -> f64 {
-    bytes as f64 / (1_u64 << 30) as f64
 }
 
 fn command_line(arguments: impl Iterator<Item = String>) -> String {
@@ -260,7 +283,14 @@ fn command_line(arguments: impl Iterator<Item = String>) -> String {
         let name = program.rsplit('/').next().unwrap_or_default().to_owned();
         *program = name;
     }
-    words.join(" ")
+    let quoted = words.iter().map(|word| {
+        if word.contains(' ') {
+            format!("'{word}'")
+        } else {
+            word.clone()
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 fn commit() -> Option<String> {
@@ -280,57 +310,4 @@ fn commit() -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn a_failed_contestant_keeps_its_line_and_its_cell() {
-        let table = Table {
-            congestion_control: "cubic".to_owned(),
-            file_bytes: 1 << 20,
-            plan: Plan {
-                connections: 8,
-                rounds: 5,
-                turn: Duration::from_millis(500),
-                warm_up: Duration::ZERO,
-            },
-            rows: vec![Row {
-                name: "nobody".to_owned(),
-                role: Role::Rival,
-                result: Standing::Failed {
-                    reason: "a|b\nc".to_owned(),
-                },
-            }],
-        };
-        let text = table.to_markdown();
-        assert!(text.starts_with("### 1 MiB, 8 connections, cubic, 5 rounds of 0.5 s\n"));
-        assert!(
-            text.ends_with("| nobody | **failed**: a\\|b c |\n"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn lengths_are_named_exactly() {
-        assert_eq!(size(1 << 30), "1 GiB");
-        assert_eq!(size(3 << 20), "3 MiB");
-        assert_eq!(size((1 << 20) + 1), "1048577 B");
-        assert_eq!(size(0), "0 B");
-    }
-
-    #[test]
-    fn the_command_line_does_not_name_the_programs_directory() {
-        let arguments = ["/somewhere/target/race", "--quick"].map(str::to_owned);
-        assert_eq!(command_line(arguments.into_iter()), "race --quick");
-    }
-
-    #[test]
-    fn the_machine_has_a_kernel_and_memory() {
-        let machine = Machine::this();
-        assert!(
-            machine.kernel.contains('.') && machine.memory_bytes > 0,
-            "{machine:?}"
-        );
-    }
-}
+mod tests;

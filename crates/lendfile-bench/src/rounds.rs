@@ -1,8 +1,10 @@
 //! The arithmetic of a comparison: interleaved rounds, medians, ratios within a round.
 //!
 //! Pure functions; nothing here knows what is measured. A shared machine drifts over minutes by
-//! more than two good servers differ, so contestants take turns (A B C A B C …) and each is divided
-//! by the reference of the *same* round before anything is averaged.
+//! more than two good servers differ, so contestants take turns and each is divided by the reference
+//! of the *same* round before anything is averaged. The order changes from round to round
+//! ([`order`]): in a fixed one, whoever comes after a heavy neighbour loses every time, and one
+//! contestant even beat the limit it was built upon.
 
 use serde::Serialize;
 
@@ -16,10 +18,40 @@ pub struct Ratio {
     pub min: f64,
     /// The largest.
     pub max: f64,
+    /// By what share of the median two such medians, of as many rounds each, may well differ (in
+    /// one of twenty cases by more), judged by how much the rounds differ.
+    pub noise: f64,
 }
 
-/// Runs `rounds` rounds in which each of `contestants` has one turn, in order, after one warm-up
-/// round whose results are thrown away.
+/// The noise from which on a ratio is called noisy: another run may well give one that is 15 %
+/// larger or smaller.
+pub const NOISY: f64 = 0.15;
+
+impl Ratio {
+    /// Whether another run may well differ by more than [`NOISY`].
+    pub fn is_noisy(&self) -> bool {
+        self.noise > NOISY
+    }
+}
+
+/// The order of `contestants` in a round: each begins in turn, and every second round goes
+/// backwards, so that nobody has the same neighbour before it all the time.
+pub fn order(contestants: usize, round: usize) -> Vec<usize> {
+    let begin = if contestants == 0 {
+        0
+    } else {
+        round / 2 % contestants
+    };
+    let mut order: Vec<usize> = (0..contestants).collect();
+    order.rotate_left(begin);
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
+/// Runs `rounds` rounds in which each of `contestants` has one turn, in changing [`order`], after
+/// one warm-up round whose results are thrown away.
 ///
 /// A contestant whose turn fails, warm-up included, has no further turns; its error takes the place
 /// of its results.
@@ -32,7 +64,8 @@ pub fn interleave<T, E>(
         .map(|index| turn(index, Turn::WarmUp).map(|_| Vec::with_capacity(rounds)))
         .collect();
     for round in 0..rounds {
-        for (index, results) in series.iter_mut().enumerate() {
+        for index in order(contestants, round) {
+            let results = &mut series[index];
             if let Ok(so_far) = results {
                 match turn(index, Turn::Round(round)) {
                     Ok(result) => so_far.push(result),
@@ -78,6 +111,38 @@ pub fn ratio(values: &[f64], references: &[f64]) -> Option<Ratio> {
         median: median(&ratios)?,
         min: ratios.iter().copied().reduce(f64::min)?,
         max: ratios.iter().copied().reduce(f64::max)?,
+        noise: noise(&ratios)?,
+    })
+}
+
+/// Expected range of `n` normal values in standard deviations, for n = 2, 3, … (the constant d₂ of
+/// control charts, e.g. ISO 7870-2 table 2).
+const RANGES: [f64; 9] = [
+    1.128, 1.693, 2.059, 2.326, 2.534, 2.704, 2.847, 2.970, 3.078,
+];
+
+/// By what share of their median two medians of as many values may differ in 19 of 20 cases: 1.96
+/// standard errors of a difference of medians, the deviation estimated by the range of few values
+/// and by the middle half of many. Infinite for a single value. `None` of nothing.
+pub fn noise(values: &[f64]) -> Option<f64> {
+    /// The standard error of a normal sample's median is that of its mean times √(π/2).
+    const MEDIAN: f64 = 1.2533;
+    let median = median(values)?;
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let count = sorted.len();
+    let range = sorted[count - 1] - sorted[0];
+    let deviation = match count {
+        1 => f64::INFINITY,
+        2..=10 => range / RANGES[count - 2],
+        _ => (sorted[count * 3 / 4] - sorted[count / 4]) / 1.349,
+    };
+    let error = MEDIAN * deviation / (count as f64).sqrt();
+    // A ratio that is always zero is not noisy.
+    Some(if error == 0.0 {
+        0.0
+    } else {
+        1.96 * std::f64::consts::SQRT_2 * error / median
     })
 }
 
@@ -112,11 +177,11 @@ mod tests {
                 (1, warm_up),
                 (0, first),
                 (1, first),
-                (0, second),
-                (1, second)
+                (1, second),
+                (0, second)
             ]
         );
-        assert_eq!(series, [Ok(vec![3, 5]), Ok(vec![4, 6])]);
+        assert_eq!(series, [Ok(vec![3, 6]), Ok(vec![4, 5])]);
     }
 
     #[test]
@@ -135,6 +200,34 @@ mod tests {
             [Err("never ready"), Err("fell over"), Ok(vec![2, 2, 2])]
         );
         assert_eq!(turns, [1, 3, 4]);
+    }
+
+    #[test]
+    fn everyone_begins_and_nobody_follows_the_same_neighbour_always() {
+        assert!(order(0, 3).is_empty());
+        let orders: Vec<_> = (0..6).map(|round| order(3, round)).collect();
+        let expected = [
+            [0, 1, 2],
+            [2, 1, 0],
+            [1, 2, 0],
+            [0, 2, 1],
+            [2, 0, 1],
+            [1, 0, 2],
+        ];
+        assert_eq!(orders, expected);
+    }
+
+    #[test]
+    fn rounds_that_agree_are_quiet_and_few_that_differ_are_noisy() {
+        assert_eq!(noise(&[]), None);
+        assert_eq!(noise(&[2.0; 5]), Some(0.0));
+        assert_eq!(noise(&[2.0]), Some(f64::INFINITY));
+        // Three rounds within 4 %: sd 2.36 %, error of the median 1.7 %, of two 4.7 %.
+        let quiet = noise(&[0.98, 1.0, 1.02]).unwrap();
+        assert!((quiet - 0.0474).abs() < 0.001, "{quiet}");
+        assert!(noise(&[0.9, 1.0, 1.1]).unwrap() > NOISY);
+        let many: Vec<f64> = (0..40).map(|n| 0.9 + f64::from(n % 5) * 0.05).collect();
+        assert!(noise(&many).unwrap() < NOISY, "many rounds make it certain");
     }
 
     #[test]

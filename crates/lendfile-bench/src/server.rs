@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::place::Place;
+use crate::ticker::{self, Ticker};
 use crate::{Error, Result};
 
 /// How long a server may take until it can be reached.
@@ -37,10 +38,14 @@ pub struct Server {
     child: Child,
     address: SocketAddr,
     stderr: Arc<Mutex<Vec<u8>>>,
+    ticker: Ticker,
 }
 
 impl Server {
     /// Starts `command` in `place` and waits until a connection from `client` succeeds.
+    ///
+    /// The child stays in the caller's process group, so that Ctrl-C ends it too, whatever the caller
+    /// does.
     ///
     /// # Errors
     ///
@@ -62,12 +67,17 @@ impl Server {
             let stderr = Arc::clone(&stderr);
             thread::spawn(move || keep_end(pipe, &stderr));
         }
-        let first_line = child.stdout.take().map(first_line);
+        let ticker = Ticker::default();
+        let first_line = child
+            .stdout
+            .take()
+            .map(|stdout| first_line(stdout, &ticker));
         // From here on the child is stopped by `drop`, whatever happens.
         let mut server = Self {
             child,
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
             stderr,
+            ticker,
         };
         server.address = match address {
             Address::Fixed(address) => address,
@@ -93,6 +103,12 @@ impl Server {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The longest delay that the server's own ticker has announced since this was last asked: zero
+    /// if it has none.
+    pub fn take_worst_stall(&self) -> Duration {
+        self.ticker.take_worst()
     }
 
     /// How it ended, if it has, and the end of its standard error, as the end of a sentence.
@@ -139,15 +155,26 @@ impl Drop for Server {
 }
 
 /// Hands over the first line, then reads on to the end, so that the server never waits for us.
-fn first_line(stdout: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+/// Lines of a ticker go to `ticker`.
+fn first_line(stdout: impl Read + Send + 'static, ticker: &Ticker) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
+    let ticker = ticker.clone();
     thread::spawn(move || {
         let mut reader = BufReader::new(stdout);
         let mut line = String::new();
         if reader.read_line(&mut line).is_ok() {
             let _ = sender.send(line);
         }
-        let _ = std::io::copy(&mut reader, &mut std::io::sink());
+        let mut line = Vec::new();
+        while reader
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|count| count > 0)
+        {
+            if let Some(delay) = std::str::from_utf8(&line).ok().and_then(ticker::parse) {
+                ticker.late_by(delay);
+            }
+            line.clear();
+        }
     });
     receiver
 }
@@ -209,6 +236,22 @@ mod tests {
             .unwrap();
         let error = start("echo no >&2; exit 3", Address::Fixed(free)).unwrap_err();
         assert!(error.to_string().contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn a_servers_ticker_is_heard() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let script = format!(
+            "echo listening on http://{address}; echo late by 7000; echo more; echo late by 900; \
+             exec sleep 60"
+        );
+        let server = start(&script, Address::Announced).unwrap();
+        let begun = Instant::now();
+        while server.take_worst_stall() != Duration::from_micros(7) {
+            assert!(begun.elapsed() < START_LIMIT, "never heard");
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
+use super::Drain;
 use super::head::{self, HEAD_BYTES};
 use crate::{Error, Result};
 
+/// How long opening a connection may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
 pub(super) struct Connection {
     stream: TcpStream,
-    /// What every answer's Content-Length must be.
+    /// What the current answer's Content-Length must be.
     length: u64,
     asked: Instant,
     awaited: Awaited,
@@ -38,25 +42,20 @@ pub(super) enum Turn {
 }
 
 impl Connection {
-    pub(super) fn open(address: SocketAddr, length: u64, limit: Duration) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, limit)
-            .and_then(|stream| {
-                stream.set_nodelay(true)?;
-                stream.set_nonblocking(true)?;
-                Ok(stream)
-            })
-            .map_err(|error| Error::system(format!("connecting to {address}"), error))?;
+    pub(super) fn open(address: SocketAddr) -> Result<Self> {
         Ok(Self {
-            stream,
-            length,
+            stream: connect(address)?,
+            length: 0,
             asked: Instant::now(),
             awaited: Awaited::Nothing,
             head: Box::new([0; HEAD_BYTES]),
         })
     }
 
-    /// Sends the request. Nothing else is on its way out, so it fits into the socket's buffer whole.
-    pub(super) fn ask(&mut self, request: &[u8]) -> Result<()> {
+    /// Sends the request for a body of `length` bytes. Nothing else is on its way out, so it fits
+    /// into the socket's buffer whole.
+    pub(super) fn ask(&mut self, request: &[u8], length: u64) -> Result<()> {
+        self.length = length;
         self.asked = Instant::now();
         self.awaited = Awaited::Head { filled: 0 };
         self.stream
@@ -65,7 +64,7 @@ impl Connection {
     }
 
     /// One `recv`, never beyond the current answer's end.
-    pub(super) fn turn(&mut self, discard: &mut [u8]) -> Result<Turn> {
+    pub(super) fn turn(&mut self, drain: Drain, buf: &mut [u8]) -> Result<Turn> {
         let (remaining, body_bytes) = match self.awaited {
             Awaited::Nothing => return Ok(Turn::Nothing),
             Awaited::Head { filled } => {
@@ -83,7 +82,7 @@ impl Connection {
                 }
             }
             Awaited::Body { remaining } => {
-                let received = self.discard_body(remaining, discard)?;
+                let received = self.receive_body(remaining, drain, buf)?;
                 if received == 0 {
                     return Ok(Turn::Nothing);
                 }
@@ -127,18 +126,29 @@ impl Connection {
 
     /// `MSG_TRUNC` on TCP frees the received pages without copying them; only the buffer's length
     /// matters (tcp(7)).
-    fn discard_body(&self, remaining: u64, discard: &mut [u8]) -> Result<u64> {
-        let most = usize::try_from(remaining).map_or(discard.len(), |all| all.min(discard.len()));
-        let result = recv(
-            &self.stream,
-            &mut discard[..most],
-            RecvFlags::DONTWAIT | RecvFlags::TRUNC,
-        );
+    fn receive_body(&self, remaining: u64, drain: Drain, buf: &mut [u8]) -> Result<u64> {
+        let most = usize::try_from(remaining).map_or(buf.len(), |all| all.min(buf.len()));
+        let flags = match drain {
+            Drain::Copy => RecvFlags::DONTWAIT,
+            Drain::Discard => RecvFlags::DONTWAIT | RecvFlags::TRUNC,
+        };
+        let result = recv(&self.stream, &mut buf[..most], flags);
         count(result, || {
             format!("with {remaining} of {} body bytes to come", self.length)
         })
         .map(|received| received as u64)
     }
+}
+
+/// A non-blocking connection without Nagle's delay.
+pub(super) fn connect(address: SocketAddr) -> Result<TcpStream> {
+    TcpStream::connect_timeout(&address, CONNECT_LIMIT)
+        .and_then(|stream| {
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            Ok(stream)
+        })
+        .map_err(|error| Error::system(format!("connecting to {address}"), error))
 }
 
 /// Bytes received; 0 for "not yet". An orderly end is an error here, since every answer is awaited.

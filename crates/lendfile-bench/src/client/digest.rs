@@ -7,6 +7,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::head::{self, HEAD_BYTES};
+use super::{Load, Target, Until, h2c};
 use crate::{Error, Result};
 
 /// How long one read may wait before the server counts as stalled.
@@ -73,6 +74,22 @@ pub fn fetch_digest(address: SocketAddr, path: &str) -> Result<Digest> {
     }
     Ok(Digest {
         length,
+        sha256: hasher.finalize().into(),
+    })
+}
+
+/// The same over cleartext HTTP/2, for a target whose length is known.
+///
+/// # Errors
+///
+/// As [`super::drain`].
+pub fn fetch_digest_h2c(address: SocketAddr, target: &Target) -> Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut load = Load::new(address, &*target.path, target.length);
+    load.until = Until::Answered(1);
+    let outcome = h2c::drain(&load, &mut |bytes| hasher.update(bytes))?;
+    Ok(Digest {
+        length: outcome.bytes,
         sha256: hasher.finalize().into(),
     })
 }

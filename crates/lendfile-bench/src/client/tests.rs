@@ -8,7 +8,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::head::{self, HEAD_BYTES, Head};
-use super::{Load, drain, fetch_digest};
+use super::{Drain, Load, Protocol, Target, Until, drain, fetch_digest, fetch_digest_h2c};
 use crate::Kind;
 
 /// Answers each request on each connection with `answer`, in the given pieces, then closes if told.
@@ -40,7 +40,7 @@ fn scripted(answer: &'static [&'static [u8]], close: bool) -> SocketAddr {
 fn load(address: SocketAddr, length: u64) -> Load {
     Load {
         connections: 3,
-        duration: Duration::from_millis(100),
+        until: Until::Elapsed(Duration::from_millis(100)),
         ..Load::new(address, "/file", length)
     }
 }
@@ -173,4 +173,85 @@ fn a_head_without_one_plain_length_disqualifies() {
     }
     let endless = vec![b'x'; HEAD_BYTES];
     assert!(head::parse(&endless).is_err());
+}
+
+#[test]
+fn bodies_may_be_copied_and_files_asked_for_in_turn_until_enough_are_answered() {
+    let address = scripted(
+        &[b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789"],
+        false,
+    );
+    let mut load = load(address, 10);
+    load.targets.push(Target {
+        path: "/other".to_owned(),
+        length: 10,
+    });
+    load.drain = Drain::Copy;
+    load.until = Until::Answered(7);
+    let outcome = drain(&load).unwrap();
+    assert_eq!((outcome.requests, outcome.bytes), (7, 70));
+
+    // The second target's length is wrong, so asking for two of them fails.
+    load.targets[1].length = 11;
+    assert!(drain(&load).is_err());
+    load.until = Until::Answered(1);
+    assert_eq!(drain(&load).unwrap().requests, 1);
+}
+
+/// Answers every HTTP/2 request with `body` and a Content-Length of `announced`.
+fn http2(status: u16, announced: u64, body: &'static [u8]) -> SocketAddr {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            sender.send(listener.local_addr().unwrap()).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    while let Some(Ok((_, mut respond))) = connection.accept().await {
+                        let head = http::Response::builder()
+                            .status(status)
+                            .header("content-length", announced)
+                            .body(())
+                            .unwrap();
+                        let mut stream = respond.send_response(head, false).unwrap();
+                        stream
+                            .send_data(bytes::Bytes::from_static(body), true)
+                            .unwrap();
+                    }
+                });
+            }
+        });
+    });
+    receiver.recv().unwrap()
+}
+
+#[test]
+fn http2_answers_are_counted_checked_and_hashed() {
+    let address = http2(200, 10, b"0123456789");
+    let mut wanted = load(address, 10);
+    wanted.protocol = Protocol::H2c;
+    wanted.until = Until::Answered(20);
+    let outcome = drain(&wanted).unwrap();
+    assert_eq!((outcome.requests, outcome.bytes), (20, 200));
+    let digest = fetch_digest_h2c(address, &wanted.targets[0]).unwrap();
+    assert_eq!(
+        digest.sha256,
+        <[u8; 32]>::from(Sha256::digest(b"0123456789"))
+    );
+
+    for (address, reason) in [
+        (http2(404, 10, b"0123456789"), "status 404"),
+        (http2(200, 9, b"012345678"), "Content-Length 9"),
+    ] {
+        wanted.address = address;
+        let error = drain(&wanted).unwrap_err();
+        assert_eq!(error.kind(), Kind::Disqualified);
+        assert!(error.to_string().contains(reason), "{error}");
+    }
 }

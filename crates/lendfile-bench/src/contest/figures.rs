@@ -29,14 +29,26 @@ pub struct Figures {
     pub latency_p99_micros: Option<f64>,
     /// The server's largest resident memory.
     pub peak_resident_bytes: u64,
-    /// Throughput divided by the limit's of the same round.
-    pub speed_to_limit: Option<Ratio>,
-    /// Processor time per GiB divided by the limit's of the same round.
-    pub processor_to_limit: Option<Ratio>,
+    /// The server's page faults per GiB of body, whether or not they waited for the disk.
+    pub faults_per_gib: f64,
+    /// The longest delay of the server's own ticker in a turn, in milliseconds, if it has one.
+    pub stall_millis: Option<f64>,
+    /// Against each reference.
+    pub comparisons: Vec<Comparison>,
     /// How much the machine was busy with something else: the median round's.
     pub disturbance: Disturbance,
     /// What each round brought.
     pub rounds: Vec<Round>,
+}
+
+/// A contestant against a reference.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Comparison {
+    /// Throughput divided by the reference's of the same round.
+    pub speed: Option<Ratio>,
+    /// Processor time per GiB divided by the reference's of the same round.
+    pub processor: Option<Ratio>,
 }
 
 /// What one turn brought.
@@ -53,6 +65,8 @@ pub struct Round {
     pub usage: Usage,
     /// How much the machine was busy with something else.
     pub disturbance: Disturbance,
+    /// The longest delay of the server's own ticker; zero if it has none.
+    pub stall: Duration,
 }
 
 /// Shares of a turn, from 0 to 1, in which something else ran. Above a few percent, the figures
@@ -68,20 +82,29 @@ pub struct Disturbance {
 }
 
 impl Round {
-    fn gigabytes_per_second(&self) -> f64 {
+    /// Body bytes per second, in 10^9.
+    pub fn gigabytes_per_second(&self) -> f64 {
         self.bytes as f64 / 1e9 / self.seconds
     }
 
-    fn requests_per_second(&self) -> f64 {
+    /// Complete answers per second.
+    pub fn requests_per_second(&self) -> f64 {
         self.requests as f64 / self.seconds
     }
 
-    fn processor_seconds_per_gib(&self) -> f64 {
+    /// The server's processor seconds per GiB of body.
+    pub fn processor_seconds_per_gib(&self) -> f64 {
         self.usage.processor().as_secs_f64() / self.gib()
     }
 
-    fn switches_per_gib(&self) -> f64 {
+    /// The server's context switches per GiB of body.
+    pub fn switches_per_gib(&self) -> f64 {
         self.usage.switches() as f64 / self.gib()
+    }
+
+    /// The server's page faults per GiB of body.
+    pub fn faults_per_gib(&self) -> f64 {
+        (self.usage.minor_faults + self.usage.major_faults) as f64 / self.gib()
     }
 
     /// At least a byte, so that dividing by it gives a number.
@@ -91,13 +114,18 @@ impl Round {
 }
 
 /// What one turn brought, with its latencies.
-pub(super) struct Sample {
-    pub(super) round: Round,
-    pub(super) latency: Histogram<u64>,
+pub(crate) struct Sample {
+    pub(crate) round: Round,
+    pub(crate) latency: Histogram<u64>,
 }
 
 impl Sample {
-    pub(super) fn new(outcome: Outcome, usage: Usage, core_busy: Duration) -> Self {
+    pub(super) fn new(
+        outcome: Outcome,
+        usage: Usage,
+        core_busy: Duration,
+        stall: Duration,
+    ) -> Self {
         let share = |part: Duration| part.as_secs_f64() / outcome.elapsed.as_secs_f64();
         Self {
             round: Round {
@@ -109,25 +137,24 @@ impl Sample {
                     client: share(outcome.elapsed.saturating_sub(outcome.processor)),
                     server: share(core_busy.saturating_sub(usage.processor())),
                 },
+                stall,
             },
             latency: outcome.latency,
         }
     }
 }
 
-/// The rounds of the limit that is faster by the median.
-pub(super) fn better_limit(limits: &[Vec<Round>]) -> Vec<Round> {
-    let speeds: Vec<Vec<f64>> = limits
+/// The one that is fastest by the median.
+pub(super) fn fastest(mut contestants: Vec<(String, Vec<Round>)>) -> Option<(String, Vec<Round>)> {
+    let speeds: Vec<Vec<f64>> = contestants
         .iter()
-        .map(|series| each(series, Round::gigabytes_per_second))
+        .map(|(_, series)| each(series, Round::gigabytes_per_second))
         .collect();
     let speeds: Vec<&[f64]> = speeds.iter().map(Vec::as_slice).collect();
-    rounds::best_by_median(&speeds)
-        .map(|best| limits[best].clone())
-        .unwrap_or_default()
+    rounds::best_by_median(&speeds).map(|best| contestants.swap_remove(best))
 }
 
-pub(super) fn figures(series: Vec<Sample>, limit: &[Round]) -> Figures {
+pub(super) fn figures(series: Vec<Sample>, references: &[(String, Vec<Round>)]) -> Figures {
     let mut latency = client::empty_latency();
     let mut rounds = Vec::with_capacity(series.len());
     for sample in series {
@@ -136,8 +163,18 @@ pub(super) fn figures(series: Vec<Sample>, limit: &[Round]) -> Figures {
         rounds.push(sample.round);
     }
     let median = |figure: fn(&Round) -> f64| rounds::median(&each(&rounds, figure)).unwrap_or(0.0);
-    let to_limit =
-        |figure: fn(&Round) -> f64| rounds::ratio(&each(&rounds, figure), &each(limit, figure));
+    let comparisons = references
+        .iter()
+        .map(|(_, reference)| {
+            let ratio = |figure: fn(&Round) -> f64| {
+                rounds::ratio(&each(&rounds, figure), &each(reference, figure))
+            };
+            Comparison {
+                speed: ratio(Round::gigabytes_per_second),
+                processor: ratio(Round::processor_seconds_per_gib),
+            }
+        })
+        .collect();
     let micros =
         |quantile| (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64 / 1e3);
     Figures {
@@ -152,8 +189,10 @@ pub(super) fn figures(series: Vec<Sample>, limit: &[Round]) -> Figures {
             .map(|round| round.usage.peak_resident_bytes)
             .max()
             .unwrap_or(0),
-        speed_to_limit: to_limit(Round::gigabytes_per_second),
-        processor_to_limit: to_limit(Round::processor_seconds_per_gib),
+        faults_per_gib: median(Round::faults_per_gib),
+        stall_millis: Some(median(|round| round.stall.as_secs_f64() * 1e3))
+            .filter(|millis| *millis > 0.0),
+        comparisons,
         disturbance: Disturbance {
             client: median(|round| round.disturbance.client),
             server: median(|round| round.disturbance.server),
@@ -181,18 +220,17 @@ mod tests {
                 ..Usage::default()
             },
             disturbance: Disturbance::default(),
+            stall: Duration::ZERO,
         }
     }
 
     #[test]
-    fn the_limit_is_the_bare_server_with_the_better_median() {
+    fn the_fastest_is_the_one_with_the_better_median() {
         let second = Duration::from_secs(1);
-        let limit = better_limit(&[
-            vec![round(100, second), round(100, second), round(900, second)],
-            vec![round(200, second), round(200, second), round(200, second)],
-        ]);
-        let picked: Vec<_> = limit.iter().map(|r| r.bytes).collect();
-        assert_eq!(picked, [200, 200, 200]);
+        let lucky = vec![round(100, second), round(100, second), round(900, second)];
+        let steady = vec![round(200, second); 3];
+        let contestants = vec![("lucky".to_owned(), lucky), ("steady".to_owned(), steady)];
+        assert_eq!(fastest(contestants).unwrap().0, "steady");
     }
 
     #[test]
@@ -201,14 +239,17 @@ mod tests {
             round: round(1 << 31, Duration::from_secs(1)),
             latency: client::empty_latency(),
         }];
-        let limit = [round(1 << 32, Duration::from_secs(1))];
-        let figures = figures(series, &limit);
+        let reference = vec![round(1 << 32, Duration::from_secs(1))];
+        let figures = figures(series, &[("reference".to_owned(), reference)]);
         assert_eq!(figures.gigabytes_per_second, 1.073_741_824);
         assert_eq!(figures.requests_per_second, 5.0);
         assert_eq!(figures.processor_seconds_per_gib, 0.5);
         assert_eq!(figures.switches_per_gib, 3.0);
         assert_eq!(figures.latency_median_micros, None);
-        assert_eq!(figures.speed_to_limit.unwrap().median, 0.5);
-        assert_eq!(figures.processor_to_limit.unwrap().median, 2.0);
+        let [comparison] = figures.comparisons[..] else {
+            panic!("one reference")
+        };
+        assert_eq!(comparison.speed.unwrap().median, 0.5);
+        assert_eq!(comparison.processor.unwrap().median, 2.0);
     }
 }

@@ -1,0 +1,3 @@
+pub(super) fn report(_: &super::Report) -> String {
+    String::new()
+}

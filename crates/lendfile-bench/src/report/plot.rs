@@ -1,0 +1,3 @@
+pub(super) fn standalone(_: &super::Table) -> String {
+    String::new()
+}
