@@ -19,7 +19,7 @@ use crate::profiles::Profile;
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    pub(crate) contestant: Option<Serve>,
+    pub(crate) contestant: Option<BuiltIn>,
 
     /// A short race: 64k and 1m, 3 rounds of half a second
     #[arg(long)]
@@ -113,7 +113,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Clone, Debug, Subcommand)]
-pub(crate) enum Serve {
+pub(crate) enum BuiltIn {
     /// actix-files
     #[command(hide = true)]
     Actix {

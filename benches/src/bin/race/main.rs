@@ -28,7 +28,7 @@ use lendfile_bench::{client, interrupt, netns};
 use lendfile_benches::contestants::{self, Programs};
 use lendfile_benches::{bare, rivals};
 
-use arguments::{Arguments, Files, Serve};
+use arguments::{Arguments, BuiltIn, Files};
 
 /// Tells a second run, inside a user namespace, from the first.
 const INSIDE: &str = "LENDFILE_RACE_INSIDE";
@@ -45,13 +45,15 @@ fn main() -> ExitCode {
     })
 }
 
-fn serve(contestant: &Serve) -> Result<(), Box<dyn Error>> {
+fn serve(contestant: &BuiltIn) -> Result<(), Box<dyn Error>> {
     let announce = |address: SocketAddr| println!("{ANNOUNCEMENT}{address}");
     match contestant {
-        Serve::Actix { at } => rivals::actix::serve(at.listen, &at.directory, announce)?,
-        Serve::Bare { at, method } => bare::serve(at.listen, &at.directory, *method, announce)?,
-        Serve::ServeDir { at } => rivals::serve_dir::serve(at.listen, &at.directory, announce)?,
-        Serve::Staticfile { at } => rivals::staticfile::serve(at.listen, &at.directory, announce)?,
+        BuiltIn::Actix { at } => rivals::actix::serve(at.listen, &at.directory, announce)?,
+        BuiltIn::Bare { at, method } => bare::serve(at.listen, &at.directory, *method, announce)?,
+        BuiltIn::ServeDir { at } => rivals::serve_dir::serve(at.listen, &at.directory, announce)?,
+        BuiltIn::Staticfile { at } => {
+            rivals::staticfile::serve(at.listen, &at.directory, announce)?
+        }
     }
     Ok(())
 }
