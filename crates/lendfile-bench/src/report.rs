@@ -3,6 +3,7 @@
 mod html;
 mod markdown;
 mod plot;
+mod verdict;
 
 use std::process::Command;
 use std::time::SystemTime;
@@ -177,6 +178,17 @@ impl Table {
     /// The table as Markdown, under a heading with its conditions.
     pub fn to_markdown(&self) -> String {
         markdown::table(self)
+    }
+
+    /// Who was fastest, and whether the difference to the next is larger than the noise. `None` if
+    /// nobody was measured.
+    pub fn verdict(&self) -> Option<String> {
+        verdict::verdict(self)
+    }
+
+    /// Whose cores were shared with other work, if anybody's.
+    pub fn disturbances(&self) -> Option<String> {
+        markdown::disturbances(self)
     }
 }
 

@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use lendfile::Method;
 
+use crate::bench::Bench;
 use crate::failure::Failure;
 use crate::probe;
 
@@ -26,11 +27,13 @@ Examples:
   lendfile serve /srv --listen [::1]:0             on a free port, which is printed
   lendfile serve /srv --method copy                without sendfile, to compare
   lendfile probe                                   what this machine can do
+  lendfile bench                                   which method is fastest here
 
 LENDFILE_LOG=lendfile_core=debug logs each transfer to standard error.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Bench(Bench),
     Probe(Probe),
     Serve(Serve),
 }
@@ -52,6 +55,10 @@ pub(crate) struct Serve {
     /// How files are sent
     #[arg(long, default_value_t = Method::Auto, value_parser = method_parser())]
     pub(crate) method: Method,
+
+    /// Watch a 1 ms ticker on each thread and print ten times a second how late it was; for `bench`
+    #[arg(long, hide = true)]
+    pub(crate) ticker: bool,
 }
 
 /// Show what this machine can do for lendfile, by trying it

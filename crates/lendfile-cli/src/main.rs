@@ -1,7 +1,9 @@
-//! The `lendfile` command: `serve` a directory by sendfile, `probe` what the machine can do.
+//! The `lendfile` command: `serve` a directory by sendfile, `probe` what the machine can do,
+//! `bench` the ways of sending on it.
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod failure;
 mod probe;
 mod serve;
@@ -13,6 +15,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use args::{Args, Command};
+use failure::Failure;
 
 /// The variable that says what is logged, in the syntax of tracing's `EnvFilter`.
 const LOG_VARIABLE: &str = "LENDFILE_LOG";
@@ -28,14 +31,13 @@ fn main() -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()) && no_color().is_none())
         .init();
+    let done = |()| ExitCode::SUCCESS;
     let result = match args.command {
-        Command::Probe(args) => args.run(),
-        Command::Serve(args) => serve::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Probe(args) => args.run().map(done),
+        Command::Serve(args) => serve::run(&args).map(done),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
+    result.unwrap_or_else(Failure::report)
 }
 
 /// <https://no-color.org>: set and not empty.

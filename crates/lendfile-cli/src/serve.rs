@@ -8,6 +8,7 @@ use std::process;
 use std::thread::{self, JoinHandle};
 
 use lendfile::ServeDir;
+use lendfile_bench::ticker::{Ticker, announce_stalls};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -48,12 +49,16 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
         let _inside = runtime.enter();
         Signals::new().map_err(|error| Failure::start(&error))?
     };
+    let ticker = args.ticker.then(Ticker::default);
     let workers = workers
         .into_iter()
-        .map(Worker::start)
+        .map(|worker| worker.start(ticker.clone()))
         .collect::<io::Result<Vec<_>>>()
         .map_err(|error| Failure::start(&error))?;
     announce(addr);
+    if let Some(ticker) = ticker {
+        announce_stalls(ticker).map_err(|error| Failure::start(&error))?;
+    }
     runtime.block_on(signals.next());
     thread::spawn(move || {
         let signal = runtime.block_on(signals.next());
@@ -135,8 +140,15 @@ impl Worker {
         Ok(Self { runtime, serve })
     }
 
-    fn start(self) -> io::Result<JoinHandle<io::Result<()>>> {
-        thread::Builder::new().spawn(move || self.runtime.block_on(self.serve.into_future()))
+    fn start(self, ticker: Option<Ticker>) -> io::Result<JoinHandle<io::Result<()>>> {
+        thread::Builder::new().spawn(move || {
+            self.runtime.block_on(async {
+                if let Some(ticker) = ticker {
+                    tokio::spawn(async move { ticker.run().await });
+                }
+                self.serve.into_future().await
+            })
+        })
     }
 }
 

@@ -92,6 +92,9 @@ fn write_table(out: &mut String, table: &Table) -> fmt::Result {
             }
         }
     }
+    if let Some(verdict) = table.verdict() {
+        writeln!(out, "\n{verdict}")?;
+    }
     write_noise(out, table)?;
     write_disturbances(out, table)
 }
