@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::Extensions;
 use http_body::{Body, Frame, SizeHint};
 use lendfile_core::lent::Mapping;
+use lendfile_core::statistics::NOT_LENT;
 use lendfile_core::{FileRegion, Method, Transfer, TransferToken};
 
 use self::concat::Concat;
@@ -176,6 +177,7 @@ impl FileBody {
         match region.map() {
             Ok(mapping) => Self::lent(region, mapping, connection),
             Err(reason) => {
+                NOT_LENT.increment(reason);
                 if method == Method::Auto {
                     tracing::debug!(%reason, "not lent: sent as owned chunks");
                 } else {
@@ -208,7 +210,13 @@ impl FileBody {
 
     fn lent(region: FileRegion, mapping: Arc<Mapping>, connection: Option<&Connection>) -> Self {
         let token = match connection {
-            Some(connection) => connection.ledger().begin(&region, &mapping),
+            Some(connection) => {
+                let token = connection.ledger().begin(&region, &mapping);
+                if let Some(exchange) = connection.exchange() {
+                    token.observe(exchange);
+                }
+                token
+            }
             None => TransferToken::begin(region.len()),
         };
         Self {

@@ -1,10 +1,12 @@
 //! The handle that tells a body's maker that this connection's stream can send lent bytes.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use http::Extensions;
 use lendfile_core::{Ledger, LendStream, Method, Transport};
+
+use crate::observe::Open;
 
 /// A connection whose stream is lendfile's.
 ///
@@ -21,6 +23,9 @@ pub struct Connection {
     method: Method,
     peer: Option<SocketAddr>,
     encryption: Encryption,
+    /// That of the request it was put into, if it is observed. Weak: whoever keeps a handle must not
+    /// keep the exchange from ending.
+    exchange: Option<Weak<dyn Open>>,
 }
 
 /// What lies between the HTTP library and the connection's stream.
@@ -41,6 +46,7 @@ impl Connection {
             method: stream.transport().method(),
             peer: None,
             encryption: Encryption::Clear,
+            exchange: None,
         }
     }
 
@@ -56,6 +62,19 @@ impl Connection {
     pub fn with_peer(mut self, peer: Option<SocketAddr>) -> Self {
         self.peer = peer;
         self
+    }
+
+    /// The handle for one request.
+    pub(crate) fn in_exchange(&self, exchange: Option<&Arc<dyn Open>>) -> Self {
+        Self {
+            exchange: exchange.map(Arc::downgrade),
+            ..self.clone()
+        }
+    }
+
+    /// The request's exchange, if it is observed and has not ended.
+    pub(crate) fn exchange(&self) -> Option<Arc<dyn Open>> {
+        self.exchange.as_ref()?.upgrade()
     }
 
     #[cfg(feature = "tls")]

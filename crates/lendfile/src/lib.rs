@@ -2,13 +2,16 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod access_log;
 mod body;
 mod connection;
 mod listener;
+mod observe;
 mod serve;
 pub mod service;
 
 pub use accept::Accept;
+pub use access_log::{AccessLog, LogFormat};
 pub use body::{FileBody, Lending};
 pub use connection::Connection;
 pub use lendfile_core::{
@@ -17,6 +20,7 @@ pub use lendfile_core::{
 };
 pub use lendfile_epoll::{Epoll, EpollTransport};
 pub use listener::Listener;
+pub use observe::{Exchange, Head, Observer};
 #[cfg(feature = "tls")]
 pub use serve::Tls;
 pub use serve::{Connections, Cut, Limits, Serve, serve};

@@ -44,6 +44,7 @@ pub use self::limits::{Cut, Limits};
 #[cfg(feature = "tls")]
 pub use self::tls::Tls;
 use self::watched::Watched;
+use crate::observe::{Observer, Watch};
 use crate::{Accept, Listener};
 
 /// Time that running responses have to finish after shutdown was asked for.
@@ -82,6 +83,7 @@ where
         grace: GRACE,
         limits: Limits::default(),
         connections: Connections::new(),
+        observer: None,
         #[cfg(feature = "tls")]
         tls: None,
     }
@@ -95,6 +97,7 @@ pub struct Serve<L, S, B = Epoll> {
     grace: Duration,
     limits: Limits,
     connections: Connections,
+    observer: Option<Arc<dyn Watch>>,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
 }
@@ -114,6 +117,7 @@ impl<L: Accept, S, B: Backend<L::Socket>> Serve<L, S, B> {
             grace: self.grace,
             limits: self.limits,
             connections: self.connections,
+            observer: self.observer,
             #[cfg(feature = "tls")]
             tls: self.tls,
         })
@@ -140,6 +144,15 @@ impl<L: Accept, S, B: Backend<L::Socket>> Serve<L, S, B> {
     #[must_use]
     pub fn with_connections(mut self, connections: Connections) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// Tells `observer` of every request and of its end: an [`AccessLog`](crate::AccessLog), metrics
+    /// of yours, or a pair of both. What hyper refuses by itself (a head that cannot be parsed or is
+    /// too long) never becomes a request.
+    #[must_use]
+    pub fn with_observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Some(Arc::new(observer));
         self
     }
 
@@ -197,6 +210,7 @@ where
                 },
                 connections: self.connections,
                 stopping: CancellationToken::new(),
+                observer: self.observer,
                 #[cfg(feature = "tls")]
                 tls: self.tls,
             });

@@ -26,6 +26,7 @@ use super::service::OnConnection;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
 use crate::Connection;
+use crate::observe::Watch;
 
 /// What the connections of one server share.
 pub(super) struct Server {
@@ -34,6 +35,7 @@ pub(super) struct Server {
     pub(super) sockets: Sockets,
     pub(super) connections: Connections,
     pub(super) stopping: CancellationToken,
+    pub(super) observer: Option<Arc<dyn Watch>>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Tls>,
 }
@@ -100,6 +102,7 @@ impl Conversation {
             service,
             activity: self.activity.clone(),
             limits: server.limits.clone(),
+            observer: server.observer.clone(),
         };
         let http = server
             .http

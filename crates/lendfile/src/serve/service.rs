@@ -19,6 +19,7 @@ use tower_service::Service;
 use super::activity::{Activity, InFlight};
 use super::limits::Limits;
 use crate::Connection;
+use crate::observe::{Head, Open, Taking, Watch};
 
 /// The service of one connection.
 pub(super) struct OnConnection<S> {
@@ -26,6 +27,7 @@ pub(super) struct OnConnection<S> {
     pub(super) service: S,
     pub(super) activity: Arc<Activity>,
     pub(super) limits: Arc<Limits>,
+    pub(super) observer: Option<Arc<dyn Watch>>,
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for OnConnection<S>
@@ -40,6 +42,10 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let http2 = request.version() == Version::HTTP_2;
         let in_flight = Some(InFlight::begin(&self.activity, http2));
+        let exchange = self
+            .observer
+            .clone()
+            .map(|observer| observer.begin(&Head::of(&request, &self.connection)));
         let well_formed = is_well_formed(&request);
         let last = !well_formed
             || self
@@ -47,12 +53,14 @@ where
                 .max_requests
                 .is_some_and(|most| self.activity.requests() >= most.get());
         let service = well_formed.then(|| {
-            request.extensions_mut().insert(self.connection.clone());
+            let connection = self.connection.in_exchange(exchange.as_ref());
+            request.extensions_mut().insert(connection);
             self.service.clone().oneshot(request)
         });
         Answering {
             service,
             in_flight,
+            exchange,
             // HTTP/2 knows no such header; its connection is told by GOAWAY.
             closes: last && !http2,
         }
@@ -118,6 +126,7 @@ pin_project! {
         #[pin]
         service: Option<F>,
         in_flight: Option<InFlight>,
+        exchange: Option<Arc<dyn Open>>,
         closes: bool,
     }
 }
@@ -125,6 +134,7 @@ pin_project! {
 impl<F, B, E> Future for Answering<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
+    B: Body<Data = Bytes>,
 {
     type Output = Result<Response<Answer<B>>, E>;
 
@@ -138,7 +148,17 @@ where
         if let Some(in_flight) = &mut in_flight {
             in_flight.waits_for_us(false);
         }
-        let mut response = response.map(|body| Answer { body, in_flight });
+        let status = response.status();
+        let exchange = this.exchange.take();
+        let mut response = response.map(|body| {
+            let mut answer = Answer {
+                body,
+                in_flight,
+                taking: None,
+            };
+            answer.taking = exchange.map(|exchange| Taking::new(exchange, status, &answer));
+            answer
+        });
         if *this.closes {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
@@ -156,12 +176,14 @@ fn bad_request<B>() -> Response<Option<B>> {
 }
 
 pin_project! {
-    /// A body that tells its connection's clock whether it or the peer is waited for.
+    /// A body that tells its connection's clock whether it or the peer is waited for, and its
+    /// exchange what came out of it.
     #[derive(Debug)]
     pub(super) struct Answer<B> {
         #[pin]
         body: Option<B>,
         in_flight: Option<InFlight>,
+        taking: Option<Taking>,
     }
 }
 
@@ -174,10 +196,13 @@ impl<B: Body<Data = Bytes>> Body for Answer<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
-        let Some(body) = this.body.as_pin_mut() else {
+        let Some(mut body) = this.body.as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let frame = body.poll_frame(cx);
+        let frame = body.as_mut().poll_frame(cx);
+        if let (Some(taking), Poll::Ready(frame)) = (this.taking, &frame) {
+            taking.polled(frame.as_ref(), body.is_end_stream());
+        }
         if let Some(in_flight) = this.in_flight {
             in_flight.waits_for_us(frame.is_pending());
         }
