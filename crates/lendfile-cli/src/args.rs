@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use lendfile::Method;
+use lendfile_uring::Options;
 
+use crate::backend::Backend;
 use crate::bench::Bench;
 use crate::failure::Failure;
 use crate::probe;
@@ -59,6 +61,32 @@ pub(crate) struct Serve {
     /// Watch a 1 ms ticker on each thread and print ten times a second how late it was; for `bench`
     #[arg(long, hide = true)]
     pub(crate) ticker: bool,
+
+    /// What waits for sockets and disks
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) backend: Backend,
+
+    /// Kernel workers per thread that wait for the disk, with a ring
+    #[arg(long, value_name = "N", default_value_t = Options::default().workers, hide_short_help = true)]
+    pub(crate) ring_workers: u32,
+
+    /// Pipes and buffers filled ahead per thread, with a ring
+    #[arg(long, value_name = "N", default_value_t = Options::default().windows, hide_short_help = true)]
+    pub(crate) ring_windows: usize,
+
+    /// Has ring-fixed read past the page cache
+    #[arg(long, hide_short_help = true)]
+    pub(crate) direct_io: bool,
+}
+
+impl Serve {
+    pub(crate) fn ring_options(&self) -> Options {
+        let mut options = Options::default();
+        options.workers = self.ring_workers;
+        options.windows = self.ring_windows;
+        options.direct_io = self.direct_io;
+        options
+    }
 }
 
 /// Show what this machine can do for lendfile, by trying it

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
+use lendfile::{Error, ErrorKind};
 use rustix::io::Errno;
 
 /// The cure when descriptors have run out: each thread needs a few.
@@ -65,6 +66,16 @@ impl Failure {
         Self::new(format_args!("cannot start the threads: {error}; {cure}"))
     }
 
+    /// There is no ring; the error says what to do about it, unless something has run out.
+    pub(crate) fn ring(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::Exhausted => Self::new(format_args!(
+                "cannot start the threads: {error}; {MORE_DESCRIPTORS}"
+            )),
+            _ => Self::new(format_args!("cannot serve by a ring: {error}")),
+        }
+    }
+
     /// Writes the line to standard error.
     pub(crate) fn report(self) -> ExitCode {
         // Nobody is left to tell if standard error is gone.
@@ -74,8 +85,12 @@ impl Failure {
 }
 
 fn is_exhausted(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE)
-    )
+    let ours = error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<Error>());
+    ours.is_some_and(|error| error.kind() == ErrorKind::Exhausted)
+        || matches!(
+            Errno::from_io_error(error),
+            Some(Errno::MFILE | Errno::NFILE)
+        )
 }

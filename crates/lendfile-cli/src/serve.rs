@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::process;
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
-use lendfile::ServeDir;
+use lendfile::{Method, ServeDir};
 use lendfile_bench::ticker::{Ticker, announce_stalls};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::{self, Runtime};
@@ -15,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::args::Serve;
+use crate::backend::Chosen;
 use crate::failure::Failure;
 
 /// Connections that wait to be accepted, per thread; the kernel cuts it to net.core.somaxconn.
@@ -36,25 +38,31 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
     let addr = listeners[0]
         .local_addr()
         .map_err(|error| Failure::listen(args.listen, &error))?;
-    let (stop, stopped) = watch::channel(());
-    // Everything that can fail comes before the line that says it serves.
-    let workers = listeners
-        .into_iter()
-        .map(|listener| Worker::new(args, listener, service.clone(), stopped.clone()))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(|error| Failure::start(&error))?;
-    drop(stopped);
+    let backend = args
+        .backend
+        .choose(args.method, args.ring_options())
+        .map_err(|error| Failure::ring(&error))?;
     let runtime = runtime().map_err(|error| Failure::start(&error))?;
     let mut signals = {
         let _inside = runtime.enter();
         Signals::new().map_err(|error| Failure::start(&error))?
     };
     let ticker = args.ticker.then(Ticker::default);
+    let (stop, stopped) = watch::channel(());
+    let workers = listeners.into_iter().map(|listener| Worker {
+        listener,
+        method: args.method,
+        backend,
+        service: service.clone(),
+        stopped: stopped.clone(),
+        ticker: ticker.clone(),
+    });
+    // Everything that can fail comes before the line that says it serves.
     let workers = workers
-        .into_iter()
-        .map(|worker| worker.start(ticker.clone()))
+        .map(Worker::start)
         .collect::<io::Result<Vec<_>>>()
         .map_err(|error| Failure::start(&error))?;
+    drop(stopped);
     announce(addr);
     if let Some(ticker) = ticker {
         announce_stalls(ticker).map_err(|error| Failure::start(&error))?;
@@ -113,41 +121,59 @@ fn bind(addr: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A thread's server, ready to run.
+/// A thread's server.
 struct Worker {
-    runtime: Runtime,
-    serve: lendfile::Serve<tokio::net::TcpListener, ServeDir>,
+    listener: TcpListener,
+    method: Method,
+    backend: Chosen,
+    service: ServeDir,
+    stopped: watch::Receiver<()>,
+    ticker: Option<Ticker>,
 }
 
 impl Worker {
-    fn new(
-        args: &Serve,
-        listener: TcpListener,
-        service: ServeDir,
-        mut stopped: watch::Receiver<()>,
-    ) -> io::Result<Self> {
-        let runtime = runtime()?;
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
-        let serve = lendfile::serve(listener, service)
-            .with_method(args.method)?
-            .with_graceful_shutdown(async move {
+    /// Starts the thread, and returns when it serves.
+    fn start(self) -> io::Result<JoinHandle<io::Result<()>>> {
+        let (ready, is_ready) = mpsc::channel();
+        let thread = thread::Builder::new().spawn(move || self.run(&ready))?;
+        match is_ready.recv() {
+            Ok(()) => Ok(thread),
+            // It has ended without saying so.
+            Err(_) => thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")))
+                .and(Err(io::Error::other("a worker thread ended at once"))),
+        }
+    }
+
+    /// Made on the thread itself, since a ring's runtime does not leave it.
+    fn run(self, ready: &mpsc::Sender<()>) -> io::Result<()> {
+        let Self {
+            listener,
+            method,
+            backend,
+            service,
+            mut stopped,
+            ticker,
+        } = self;
+        backend.runtime()?.block_on(async |uring| {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let serve = lendfile::serve(listener, service).with_graceful_shutdown(async move {
                 // Resolves when the sender is gone.
                 _ = stopped.changed().await;
             });
-        Ok(Self { runtime, serve })
-    }
-
-    fn start(self, ticker: Option<Ticker>) -> io::Result<JoinHandle<io::Result<()>>> {
-        thread::Builder::new().spawn(move || {
-            self.runtime.block_on(async {
-                if let Some(ticker) = ticker {
-                    tokio::spawn(async move { ticker.run().await });
-                }
-                self.serve.into_future().await
-            })
+            let serving = match uring {
+                None => serve.with_method(method)?.into_future(),
+                Some(uring) => serve
+                    .with_backend(uring)?
+                    .with_method(method)?
+                    .into_future(),
+            };
+            if let Some(ticker) = ticker {
+                tokio::spawn(async move { ticker.run().await });
+            }
+            _ = ready.send(());
+            serving.await
         })
     }
 }

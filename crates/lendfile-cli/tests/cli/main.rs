@@ -1,6 +1,7 @@
 //! The `lendfile` binary, as its users meet it: what it prints, how it ends, and the bytes.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod command;
 mod failures;
 mod output;

@@ -1,0 +1,98 @@
+//! What threads run on: tokio's readiness, or a ring.
+
+use std::future::Future;
+use std::io;
+use std::thread;
+
+use clap::ValueEnum;
+use lendfile::{Error, Method};
+use lendfile_uring::{Options, Uring};
+
+/// The backend, as it is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    /// The ring where there is one, which waits for cold files; else epoll
+    #[default]
+    Auto,
+    /// tokio's readiness
+    Epoll,
+    /// A ring (io_uring), or an error if there is none
+    Uring,
+}
+
+/// The backend, as it is to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chosen {
+    Epoll,
+    Uring(Options),
+}
+
+impl Backend {
+    /// Finds out, by making a ring, which backend there is; `auto` says so if it is epoll. Methods
+    /// of a ring need one, and a method that only epoll has does not.
+    ///
+    /// # Errors
+    ///
+    /// That of the ring if it was asked for, or if it failed without being denied.
+    pub(crate) fn choose(self, method: Method, options: Options) -> Result<Chosen, Error> {
+        let by_ring = matches!(
+            method,
+            Method::RingFixed | Method::RingHybrid | Method::RingSplice
+        );
+        if self == Self::Epoll {
+            return Ok(Chosen::Epoll);
+        }
+        // A runtime belongs to its thread, so it is tried on one that ends.
+        let tried = thread::scope(|scope| {
+            let tried =
+                scope.spawn(move || lendfile_uring::Runtime::with_options(options).map(drop));
+            tried
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        match tried {
+            Ok(()) => Ok(Chosen::Uring(options)),
+            Err(error) if error.is_unsupported() && self == Self::Auto && !by_ring => {
+                tracing::warn!(%error, "serving with epoll");
+                Ok(Chosen::Epoll)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Chosen {
+    /// A runtime for this thread.
+    ///
+    /// # Errors
+    ///
+    /// Without descriptors or memory.
+    pub(crate) fn runtime(self) -> io::Result<Runtime> {
+        Ok(match self {
+            Self::Epoll => Runtime::Epoll(
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?,
+            ),
+            Self::Uring(options) => {
+                Runtime::Uring(Box::new(lendfile_uring::Runtime::with_options(options)?))
+            }
+        })
+    }
+}
+
+/// What one thread runs on.
+pub(crate) enum Runtime {
+    Epoll(tokio::runtime::Runtime),
+    Uring(Box<lendfile_uring::Runtime>),
+}
+
+impl Runtime {
+    /// Runs a future, which is given the ring's backend if there is a ring.
+    pub(crate) fn block_on<F: Future>(&self, future: impl FnOnce(Option<Uring>) -> F) -> F::Output {
+        match self {
+            Self::Epoll(runtime) => runtime.block_on(async { future(None).await }),
+            Self::Uring(runtime) => runtime.block_on(async { future(Uring::new().ok()).await }),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `--backend`: by a ring, and what happens where there is none.
+
+use lendfile_tests::content;
+use lendfile_tests::uring::{BY_RING, denied_rings, runtime_or_skip};
+use lendfile_uring::Options;
+
+use crate::command::{connect, lendfile, run, serve};
+
+const LENGTHS: [u64; 3] = [0, 1000, 9_000_001];
+
+/// What is said when there is no ring.
+const EPOLL: &str = "serving with epoll";
+
+#[test]
+fn the_ring_sends_the_right_bytes_by_every_method() {
+    if runtime_or_skip(Options::default()).is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for len in LENGTHS {
+        content::write(&dir.path().join(len.to_string()), len, len).unwrap();
+    }
+    let methods = BY_RING.map(lendfile::Method::name);
+    for method in methods.into_iter().chain(["auto", "sendfile", "copy"]) {
+        let options = ["--backend", "uring", "--method", method, "--threads", "2"];
+        let (_server, addr) = serve(dir.path(), &options);
+        let mut client = connect(addr);
+        for len in LENGTHS {
+            let response = client.get(&format!("/{len}"), "");
+            assert_eq!((response.status, response.len), (200, len), "{method}");
+            let sha256 = content::sha256(&dir.path().join(len.to_string())).unwrap();
+            assert_eq!(response.sha256, sha256, "{method}: {len} bytes");
+        }
+    }
+}
+
+#[test]
+fn where_rings_are_denied_auto_serves_with_epoll_and_says_so_once() {
+    let dir = tempfile::tempdir().unwrap();
+    content::write(&dir.path().join("file"), 1, 100_000).unwrap();
+    denied_rings(|| {
+        let (server, addr) = serve(dir.path(), &["--threads", "2"]);
+        assert_eq!(connect(addr).get("/file", "").len, 100_000);
+        server.signal(rustix::process::Signal::TERM);
+        let finished = server.finish();
+        assert_eq!(finished.stderr.matches(EPOLL).count(), 1, "{finished:?}");
+        assert!(finished.stderr.contains("seccomp"), "{finished:?}");
+    });
+}
+
+#[test]
+fn where_rings_are_denied_asking_for_one_fails_with_the_cure() {
+    let dir = tempfile::tempdir().unwrap();
+    denied_rings(|| {
+        for options in [["--backend", "uring"], ["--method", "ring-hybrid"]] {
+            let mut command = lendfile(["serve", "--listen", "127.0.0.1:0"]);
+            command.args(options).arg(dir.path());
+            let finished = run(command);
+            assert_eq!(finished.code, Some(1), "{finished:?}");
+            assert_eq!(finished.stdout, "");
+            assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
+            for part in ["cannot serve by a ring", "seccomp", "use the epoll backend"] {
+                assert!(finished.stderr.contains(part), "{part}: {finished:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn with_epoll_asked_for_nothing_is_said_of_rings() {
+    let dir = tempfile::tempdir().unwrap();
+    denied_rings(|| {
+        let (server, _) = serve(dir.path(), &["--backend", "epoll"]);
+        server.signal(rustix::process::Signal::TERM);
+        assert_eq!(server.finish().stderr, "");
+    });
+}
