@@ -86,6 +86,23 @@ pub fn insist(
     }
 }
 
+/// The method by which bytes are taken out of a socket, into a file or another socket: by splice,
+/// or by copying if that is `refused`.
+///
+/// # Errors
+///
+/// [`ErrorKind::Unavailable`] if the method asked for only sends.
+pub fn choose_for_receiving(requested: Method, refused: MethodSet) -> Result<Method, Error> {
+    match requested {
+        Method::Auto | Method::Splice if !refused.contains(Method::Splice) => Ok(Method::Splice),
+        Method::Auto | Method::Copy | Method::Splice => Ok(Method::Copy),
+        other => Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("method {other} does not receive"),
+        )),
+    }
+}
+
 /// Gives `file` the next rung, because it cannot be sent by `method`: for as long as it is open,
 /// logged and counted ([`Statistics::downgrades`](crate::statistics::Statistics)) once.
 pub fn downgrade(file: &OpenFile, method: Method, capabilities: &Capabilities, error: &io::Error) {
@@ -178,6 +195,19 @@ mod tests {
             assert!(error.is_unsupported());
         }
         assert_eq!(insist(Method::Copy, &BOTH, refused).unwrap(), Method::Copy);
+    }
+
+    #[test]
+    fn bytes_are_received_by_splice_or_copied() {
+        let refused = MethodSet::EMPTY.with(Method::Splice);
+        let chosen = |requested, refused| choose_for_receiving(requested, refused).unwrap();
+        for requested in [Method::Auto, Method::Splice] {
+            assert_eq!(chosen(requested, MethodSet::EMPTY), Method::Splice);
+            assert_eq!(chosen(requested, refused), Method::Copy);
+        }
+        assert_eq!(chosen(Method::Copy, MethodSet::EMPTY), Method::Copy);
+        let error = choose_for_receiving(Method::Sendfile, MethodSet::EMPTY).unwrap_err();
+        assert!(error.is_unsupported());
     }
 
     #[test]

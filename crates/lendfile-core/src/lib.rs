@@ -19,6 +19,7 @@ pub mod capabilities;
 mod error;
 mod failure;
 pub mod lent;
+pub mod low_water;
 mod method;
 mod progress;
 mod rate;

@@ -1,4 +1,4 @@
-//! Two system calls that neither std nor rustix offers: `cachestat(2)` and `mincore(2)`.
+//! What neither std nor rustix offers: `cachestat(2)`, `mincore(2)` and the option `SO_RCVLOWAT`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
@@ -26,6 +26,9 @@ struct Cachestat {
 
 /// The same number on every architecture.
 const SYS_CACHESTAT: libc::c_long = 451;
+
+#[allow(clippy::cast_possible_truncation, reason = "4 fits everywhere")]
+const INT_LEN: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
 
 fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
@@ -80,4 +83,45 @@ pub(in crate::lent) fn mincore(fd: BorrowedFd<'_>, offset: u64, len: usize) -> R
     unsafe { rustix::mm::munmap(address, len) }?;
     outcome?;
     Ok(resident.iter().map(|page| u64::from(page & 1)).sum())
+}
+
+/// `SO_RCVLOWAT`, in bytes.
+pub(crate) fn receive_low_water(socket: BorrowedFd<'_>) -> Result<i32, Errno> {
+    let mut value: libc::c_int = 0;
+    let mut len = INT_LEN;
+    // SAFETY: the kernel writes at most `len` bytes to `value`, and its length to `len`; both live
+    // across the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 {
+        Ok(value)
+    } else {
+        Err(last_errno())
+    }
+}
+
+/// Sets `SO_RCVLOWAT`.
+pub(crate) fn set_receive_low_water(socket: BorrowedFd<'_>, bytes: i32) -> Result<(), Errno> {
+    // SAFETY: the kernel reads an int from `bytes`, which lives across the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const bytes).cast(),
+            INT_LEN,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_errno())
+    }
 }
