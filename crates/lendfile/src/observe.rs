@@ -223,6 +223,7 @@ pub(crate) struct Tally {
     /// Body bytes that the HTTP library took.
     handed: AtomicU64,
     taken_to_end: AtomicBool,
+    failed: AtomicBool,
     /// Of the transfers that have ended: what they promised, what was sent, whether all of it.
     lent: AtomicU64,
     sent: [AtomicU64; METHODS],
@@ -238,6 +239,7 @@ impl Tally {
             status: AtomicU16::new(0),
             handed: AtomicU64::new(0),
             taken_to_end: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             lent: AtomicU64::new(0),
             sent: std::array::from_fn(|_| AtomicU64::new(0)),
             cut_short: AtomicBool::new(false),
@@ -257,7 +259,7 @@ impl Tally {
                 let len = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.handed.store(self.handed.load(Relaxed) + len, Relaxed);
             }
-            Some(Err(_)) => self.cut_short.store(true, Relaxed),
+            Some(Err(_)) => self.failed.store(true, Relaxed),
         }
     }
 
@@ -286,10 +288,17 @@ impl Tally {
 
     /// How it went, up to now.
     pub(crate) fn sum(&self) -> Exchange {
-        let complete = self.taken_to_end.load(Relaxed) && !self.cut_short.load(Relaxed);
+        let (taken, handed) = (self.taken_to_end.load(Relaxed), self.handed.load(Relaxed));
+        let mut lent = self.lent.load(Relaxed);
         let mut bytes = std::array::from_fn(|i| self.sent[i].load(Relaxed));
-        let lent = self.lent.load(Relaxed);
-        bytes[Method::Copy as usize] += self.handed.load(Relaxed).saturating_sub(lent);
+        let mut complete = taken && !self.failed.load(Relaxed);
+        if taken && handed < lent {
+            // The body was made and not used: for a HEAD, or by middleware with an answer of its own.
+            (lent, bytes) = (0, [0; METHODS]);
+        } else {
+            complete &= !self.cut_short.load(Relaxed);
+        }
+        bytes[Method::Copy as usize] += handed.saturating_sub(lent);
         Exchange {
             status: StatusCode::from_u16(self.status.load(Relaxed)).ok(),
             outcome: match complete {
