@@ -1,316 +1,135 @@
 //! Directory listings: what is in a directory, in which order, and as what it is sent.
 //!
-//! Names and times are read at once, off the server's thread; the page is written while it is sent,
-//! piece by piece, so that a directory of 100,000 files needs the memory of its names only.
+//! Reading a directory has no form that does not wait, so it is read, and sorted, in a thread where
+//! waiting is allowed. (That is no step of sending a file: no file's bytes go that way.) To be
+//! sorted, all of it must be in memory: [`entries`] has the bounds. The page itself is written
+//! while it is sent, piece by piece, and is never in memory as a whole unless it is short.
+//!
+//! A page has no script and may load nothing: sorting is a link, and its references are relative,
+//! so that they hold wherever the service is mounted.
 
+mod entries;
 mod html;
 mod json;
+mod name;
+mod order;
+mod wanted;
 
-use std::cmp::Ordering;
-use std::ffi::{OsStr, OsString};
-use std::fmt::Write;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::iter;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use headers::{ETag, HeaderMapExt};
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use rustix::fs::{AtFlags, Dir, FileType, StatxFlags, statx};
-use rustix::io::Errno;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use tokio::sync::Semaphore;
 
+use self::entries::Entries;
+use self::wanted::{Format, Wanted};
+use super::conditional::{self, Verdict};
 use super::path::Dotfiles;
-use super::quality::{Weight, weighted};
-use super::root::{Failure, Opened, Patience, Root};
+use super::response::status;
+use super::root::{Failure, Root};
+use super::validators::Validators;
 use crate::FileBody;
 
-/// Names that are read at most; a directory of more is cut, and says so.
-const MOST_NAMES: usize = 1_000_000;
+/// A page up to this length is sent from memory, with its length; of a longer one this much is
+/// written before it is sent.
+const WHOLE_BYTES: usize = 128 << 10;
 
-/// Bytes of a page that are written at a time: 20 to 50 µs of the server's thread.
+/// Bytes of a longer page that are written at a time, in the connection's task: 0.1 to 0.2 ms.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// Unreserved characters of a URL (RFC 3986 §2.3) stay as they are.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+/// Directories that are read at the same time, so that listings leave most of the runtime's threads
+/// for blocking work (512 by default) to opening files.
+static READERS: Semaphore = Semaphore::const_new(16);
 
-/// What a request wants of a listing.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    format: Format,
-    sort: Sort,
-    order: Order,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Html,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
-    Name,
-    Size,
-    Time,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    Ascending,
-    Descending,
-}
-
-impl Wanted {
-    pub(super) fn of(head: &Parts) -> Self {
-        let query = head.uri.query().unwrap_or_default();
-        let value = |name| {
-            let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs
-                .filter(|pair| pair.0 == name)
-                .map(|pair| pair.1)
-                .next()
-        };
-        Self {
-            format: format(&head.headers),
-            sort: match value("sort") {
-                Some("size") => Sort::Size,
-                Some("time") => Sort::Time,
-                _ => Sort::Name,
-            },
-            order: match value("order") {
-                Some("desc") => Order::Descending,
-                _ => Order::Ascending,
-            },
-        }
-    }
-}
-
-/// JSON only if it is preferred to HTML.
-fn format(headers: &HeaderMap) -> Format {
-    let weight = |kind: &str| -> Weight {
-        let (any_of_kind, _) = kind.split_once('/').unwrap_or_default();
-        let rank = |range: &str| match range.split_once('/') {
-            _ if range.eq_ignore_ascii_case(kind) => 3,
-            Some((found, "*")) if found.eq_ignore_ascii_case(any_of_kind) => 2,
-            Some(("*", "*")) => 1,
-            _ => 0,
-        };
-        weighted(headers, ACCEPT)
-            .map(|(range, weight)| (rank(range), weight))
-            .filter(|(rank, _)| *rank > 0)
-            .max()
-            .map_or(0, |(_, weight)| weight)
-    };
-    match weight("application/json") > weight("text/html") {
-        true => Format::Json,
-        false => Format::Html,
-    }
-}
-
-/// What is in a directory.
-#[derive(Debug)]
-pub(super) struct Listing {
-    /// Below the root.
+/// The answer to `head`, which asked for the directory that was opened at `path` below `root`.
+pub(super) async fn respond(
+    root: Root,
     path: PathBuf,
-    entries: Vec<Entry>,
-    cut: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    name: OsString,
-    kind: Kind,
-    modified: SystemTime,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Directory,
-    File { len: u64 },
-}
-
-impl Listing {
-    /// Reads it: regular files and directories that the service would serve. Symbolic links are
-    /// listed as what they lead to, if that is inside.
-    pub(super) fn read(
-        root: &Root,
-        path: &Path,
-        directory: &OwnedFd,
-        dotfiles: Dotfiles,
-    ) -> Result<Self, Failure> {
-        let other = |errno: Errno| Failure::Other(errno.into());
-        let mut listing = Self {
-            path: path.to_owned(),
-            entries: Vec::new(),
-            cut: false,
+    directory: Arc<OwnedFd>,
+    dotfiles: Dotfiles,
+    head: &Parts,
+) -> Result<Response<FileBody>, Failure> {
+    let wanted = Wanted::of(head);
+    let target = head.uri.path().to_owned();
+    let reader = READERS.acquire().await;
+    let reading = tokio::task::spawn_blocking(move || {
+        // Given back when the directory has been read, also if the client has gone before.
+        let _reader = reader;
+        let mut entries = Entries::read(&root, &path, &directory, dotfiles)?;
+        entries.sort(wanted);
+        let etag = etag(&target, wanted, &entries);
+        let body = match wanted.format {
+            Format::Html => body_of(html::Page::new(&target, &path, wanted, entries)),
+            Format::Json => body_of(json::Document::new(entries)),
         };
-        for found in Dir::read_from(directory).map_err(other)? {
-            let found = found.map_err(other)?;
-            let name = OsStr::from_bytes(found.file_name().to_bytes());
-            let hidden = match dotfiles {
-                Dotfiles::Allow => [".", ".."].iter().any(|dots| name == *dots),
-                Dotfiles::Hide => name.as_bytes().starts_with(b"."),
-            };
-            if hidden {
-                continue;
+        Ok((etag, body))
+    });
+    let (etag, body) = reading
+        .await
+        .unwrap_or_else(|error| Err(Failure::Other(io::Error::other(error))))?;
+    Ok(answer(wanted.format, etag, body, &head.headers))
+}
+
+fn answer(
+    format: Format,
+    etag: ETag,
+    (body, length): (FileBody, Option<usize>),
+    request: &HeaderMap,
+) -> Response<FileBody> {
+    // A directory's own time says nothing of its files' sizes and times.
+    let validators = Validators {
+        etag,
+        last_modified: None,
+        modified: None,
+    };
+    let mut response = match conditional::evaluate(request, &validators) {
+        Verdict::PreconditionFailed => return status(StatusCode::PRECONDITION_FAILED),
+        Verdict::NotModified => {
+            let mut response = Response::new(FileBody::empty());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        }
+        Verdict::Send => {
+            let mut response = Response::new(body);
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, format.content_type());
+            if let Some(length) = length {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
-            if listing.entries.len() == MOST_NAMES {
-                listing.cut = true;
-                break;
-            }
-            let entry = match found.file_type() {
-                FileType::Symlink => Entry::behind_link(root, &path.join(name), name),
-                _ => Entry::of(directory, name),
-            };
-            listing.entries.extend(entry);
+            response
         }
-        Ok(listing)
-    }
-
-    pub(super) fn respond(mut self, wanted: Wanted) -> Response<FileBody> {
-        self.sort(wanted);
-        let (kind, body) = match wanted.format {
-            Format::Html => (
-                "text/html; charset=utf-8",
-                FileBody::rendered(Pieces::of(html::Page::new(self, wanted))),
-            ),
-            Format::Json => (
-                "application/json",
-                FileBody::rendered(Pieces::of(json::Array::new(self))),
-            ),
-        };
-        let mut response = Response::new(body);
-        let headers = response.headers_mut();
-        for (name, value) in [
-            (CONTENT_TYPE, kind),
-            (VARY, "accept"),
-            (CACHE_CONTROL, "no-cache"),
-            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            // Names are escaped; should one not be, it can still do nothing.
-            (
-                CONTENT_SECURITY_POLICY,
-                "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
-            ),
-        ] {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-        response
-    }
-
-    /// Directories come first whatever the order.
-    fn sort(&mut self, wanted: Wanted) {
-        let folded = |entry: &Entry| entry.name.to_string_lossy().to_lowercase();
-        let by_name = |a: &Entry, b: &Entry| a.name.cmp(&b.name);
-        // Names without regard to case; those that differ only in it, by their bytes.
-        self.entries
-            .sort_by_cached_key(|entry| (folded(entry), entry.name.clone()));
-        let in_order = |ordering: Ordering| match wanted.order {
-            Order::Ascending => ordering,
-            Order::Descending => ordering.reverse(),
-        };
-        match wanted.sort {
-            Sort::Name if wanted.order == Order::Descending => self.entries.reverse(),
-            Sort::Name => {}
-            Sort::Size => self
-                .entries
-                .sort_by(|a, b| in_order(a.len().cmp(&b.len())).then_with(|| by_name(a, b))),
-            Sort::Time => self
-                .entries
-                .sort_by(|a, b| in_order(a.modified.cmp(&b.modified)).then_with(|| by_name(a, b))),
-        }
-        self.entries
-            .sort_by_key(|entry| entry.kind != Kind::Directory);
-    }
+    };
+    let headers = response.headers_mut();
+    headers.typed_insert(validators.etag);
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    // To be kept, but asked about each time.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CONTENT_SECURITY_POLICY, html::policy());
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
-impl Entry {
-    fn of(directory: &OwnedFd, name: &OsStr) -> Option<Self> {
-        let mask = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::MTIME;
-        // It may have gone since its name was read.
-        let stat = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, mask).ok()?;
-        let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
-            FileType::Directory => Kind::Directory,
-            FileType::RegularFile => Kind::File { len: stat.stx_size },
-            _ => return None,
-        };
-        let since = Duration::from_secs(u64::try_from(stat.stx_mtime.tv_sec).unwrap_or(0));
-        Some(Self {
-            name: name.to_owned(),
-            kind,
-            modified: UNIX_EPOCH + since,
-        })
-    }
-
-    /// Through the root, which does not follow links that lead out.
-    fn behind_link(root: &Root, path: &Path, name: &OsStr) -> Option<Self> {
-        let opened = root.look_up(path, Patience::MayWait).ok()?;
-        let (kind, modified) = match &opened {
-            Opened::Directory(directory) => {
-                let stat = rustix::fs::fstat(directory.as_fd()).ok()?;
-                let since = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
-                (Kind::Directory, UNIX_EPOCH + since)
-            }
-            Opened::File(file) => {
-                let modified = file.metadata().modified().unwrap_or(UNIX_EPOCH);
-                (Kind::File { len: file.len() }, modified)
-            }
-        };
-        Some(Self {
-            name: name.to_owned(),
-            kind,
-            modified,
-        })
-    }
-
-    fn len(&self) -> u64 {
-        match self.kind {
-            Kind::Directory => 0,
-            Kind::File { len } => len,
-        }
-    }
-
-    /// As a relative reference that can be nothing else: not a scheme, not another host.
-    fn href(&self) -> String {
-        let slash = if self.kind == Kind::Directory {
-            "/"
-        } else {
-            ""
-        };
-        format!("./{}{slash}", encoded(&self.name))
-    }
-
-    /// Whole seconds, in UTC.
-    fn modified(&self) -> String {
-        humantime::format_rfc3339_seconds(self.modified).to_string()
-    }
-}
-
-fn encoded(name: &OsStr) -> percent_encoding::PercentEncode<'_> {
-    percent_encode(name.as_bytes(), ENCODED)
-}
-
-/// A name as text that stays on its line and in its direction: control characters, and those that
-/// turn the direction of writing, become `\u{…}`, and bytes that are not UTF-8 become U+FFFD.
-fn shown(name: &OsStr) -> String {
-    let mut shown = String::with_capacity(name.len());
-    for c in name.to_string_lossy().chars() {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
-        if c.is_control() || turns {
-            _ = write!(shown, "{}", c.escape_unicode());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
+/// Weak: 64 bits of all that a page is made of.
+fn etag(target: &str, wanted: Wanted, entries: &Entries) -> ETag {
+    let mut hasher = DefaultHasher::new();
+    // Another version may write another page.
+    env!("CARGO_PKG_VERSION").hash(&mut hasher);
+    (target, wanted).hash(&mut hasher);
+    entries.hash(&mut hasher);
+    format!("W/\"{:016x}\"", hasher.finish())
+        .parse()
+        .expect("hexadecimal digits make a tag")
 }
 
 /// Something that is written one part after the other.
@@ -319,25 +138,27 @@ trait Written: Send + 'static {
     fn write_next(&mut self, to: &mut String) -> bool;
 }
 
-/// It, in pieces of a length.
-struct Pieces<W> {
-    of: W,
+/// The body, and its length if it was written at once.
+fn body_of(mut written: impl Written) -> (FileBody, Option<usize>) {
+    let mut beginning = String::new();
+    while beginning.len() < WHOLE_BYTES {
+        if !written.write_next(&mut beginning) {
+            let length = beginning.len();
+            return (FileBody::memory(beginning), Some(length));
+        }
+    }
+    let pieces = iter::from_fn(move || piece(&mut written));
+    (
+        FileBody::rendered(iter::once(beginning.into()).chain(pieces)),
+        None,
+    )
 }
 
-impl<W: Written> Pieces<W> {
-    fn of(of: W) -> Self {
-        Self { of }
-    }
-}
-
-impl<W: Written> Iterator for Pieces<W> {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        let mut piece = String::with_capacity(PIECE_BYTES + 1024);
-        while piece.len() < PIECE_BYTES && self.of.write_next(&mut piece) {}
-        (!piece.is_empty()).then(|| piece.into())
-    }
+fn piece(written: &mut impl Written) -> Option<Bytes> {
+    // A row of the longest name is less than 4 KiB.
+    let mut piece = String::with_capacity(PIECE_BYTES + (4 << 10));
+    while piece.len() < PIECE_BYTES && written.write_next(&mut piece) {}
+    (!piece.is_empty()).then(|| piece.into())
 }
 
 #[cfg(test)]

@@ -119,8 +119,44 @@ impl ServeDir {
         self.with_all(|inner| inner.site.root = inner.site.root.clone().symlinks(symlinks))
     }
 
-    /// Lists directories that have no index: as HTML that can be sorted and needs no script, or as
-    /// JSON where `Accept` prefers `application/json`. Default: they are 404.
+    /// Lists directories that have no index. Default: they are 404.
+    ///
+    /// Listed are the regular files and directories that are served: no dotfiles (unless they are
+    /// [allowed](ServeDir::dotfiles)), no symbolic links that lead out of the root or to nothing, no
+    /// devices. A file that may not be read is listed, and is 403.
+    ///
+    /// # The page
+    ///
+    /// HTML without a script, which may load nothing (`Content-Security-Policy`). The query
+    /// `?sort=name`, `size` or `modified`, with `&order=asc` (the default) or `desc`, sorts;
+    /// directories come first. Names are in the order of people: `v10` behind `v9`, and `B` behind
+    /// `a`. What cannot be seen in a name, such as a line break, is shown as an escape, and what is
+    /// not UTF-8 as U+FFFD; the links lead to the very files.
+    ///
+    /// # JSON
+    ///
+    /// Where `Accept` prefers `application/json` to `text/html`; the same query sorts.
+    ///
+    /// ```json
+    /// {"entries": [
+    ///   {"name": "docs", "href": "docs/", "type": "directory", "modified": "2026-11-26T06:12:00Z"},
+    ///   {"name": "a b", "href": "a%20b", "type": "file", "size": 42, "modified": "2026-11-26T06:12:00Z"}
+    /// ], "truncated": false}
+    /// ```
+    ///
+    /// `href` is relative to the directory and exact; `name` has U+FFFD where it is not UTF-8.
+    /// `size` is in bytes and only there for files. `modified` is in UTC, or `null` before 1970 and
+    /// after 9999. `truncated`: the directory has more than is listed.
+    ///
+    /// # Bounds
+    ///
+    /// A directory is read again for each request, in one of tokio's threads for blocking work (16
+    /// at most read), and sent in pieces while it is written. Of one directory 32 MiB of names are
+    /// kept, which is more than 100,000 names; what is beyond is left out. All listings under way
+    /// take 256 MiB at most; then a listing is 503.
+    ///
+    /// `Cache-Control: no-cache` and a weak entity tag of all that is shown let a browser keep the
+    /// page, and ask each time whether it has changed.
     #[must_use]
     pub fn listing(self) -> Self {
         self.with_all(|inner| inner.listing = true)
@@ -310,15 +346,9 @@ impl Inner {
         path: PathBuf,
         directory: Arc<OwnedFd>,
     ) -> Response<FileBody> {
-        let wanted = listing::Wanted::of(head);
         let root = self.site.root.clone();
-        let dotfiles = self.dotfiles;
-        let read = move |patience| match patience {
-            Patience::MemoryOnly => Err(Failure::WouldWait),
-            Patience::MayWait => listing::Listing::read(&root, &path, &directory, dotfiles),
-        };
-        match patiently(read).await {
-            Ok(listing) => listing.respond(wanted),
+        match listing::respond(root, path, directory, self.dotfiles, head).await {
+            Ok(response) => response,
             Err(failure) => refuse(head.uri.path(), failure),
         }
     }

@@ -1,25 +1,40 @@
 //! A listing as a page: no script, readable on a phone and on a desktop, light and dark.
 
 use std::fmt::Write;
-use std::path::{Component, PathBuf};
-use std::vec::IntoIter;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
 
-use html_escape::{encode_double_quoted_attribute as attribute, encode_text};
+use html_escape::encode_quoted_attribute;
+use http::HeaderValue;
 
-use super::{Entry, Kind, Listing, MOST_NAMES, Order, Sort, Wanted, Written, shown};
+use super::Written;
+use super::entries::{Entries, Entry, Kind};
+use super::name::{shown, write_reference};
+use super::wanted::{Order, Sort, Wanted};
 
 const STYLE: &str = include_str!("page.css");
 
-/// One sheet of paper and one folder, drawn once.
-const SYMBOLS: &str = r#"<svg hidden><symbol id="d" viewBox="0 0 16 16"><path d="M1.5 3.5a1 1 0 0 1 1-1h3.6l1.6 1.8h5.8a1 1 0 0 1 1 1v7.2a1 1 0 0 1-1 1h-11a1 1 0 0 1-1-1z"/></symbol><symbol id="f" viewBox="0 0 16 16"><path d="M3.5 1.5h5.6l3.4 3.4v8.6a1 1 0 0 1-1 1h-8a1 1 0 0 1-1-1v-11a1 1 0 0 1 1-1z M9 1.7v3.4h3.4"/></symbol></svg>"#;
+/// The page's style is the only thing that it may have; names are escaped, and should one not be, it
+/// can do nothing. The digest is the style's (a test compares them).
+const POLICY: &str = "default-src 'none'; \
+    style-src 'sha256-8jjgGcnfi6+KSuKjJjoMAGwgWPxRNkfSRvd6F94Nl5A='; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+
+const COLUMNS: [(Sort, &str); 3] = [
+    (Sort::Name, "Name"),
+    (Sort::Size, "Size"),
+    (Sort::Modified, "Modified (UTC)"),
+];
+
+pub(super) fn policy() -> HeaderValue {
+    HeaderValue::from_static(POLICY)
+}
 
 pub(super) struct Page {
-    path: PathBuf,
-    directories: usize,
-    files: usize,
-    cut: bool,
+    breadcrumbs: Vec<Breadcrumb>,
     wanted: Wanted,
-    entries: IntoIter<Entry>,
+    entries: Entries,
+    written: usize,
     state: State,
 }
 
@@ -29,136 +44,140 @@ enum State {
     Rows,
 }
 
+/// A directory on the way from the root to here.
+#[derive(Debug, PartialEq, Eq)]
+struct Breadcrumb {
+    /// Empty for the root.
+    name: String,
+    /// How many directories up it is.
+    up: usize,
+}
+
 impl Page {
-    pub(super) fn new(listing: Listing, wanted: Wanted) -> Self {
-        let is_directory = |entry: &&Entry| entry.kind == Kind::Directory;
-        let directories = listing.entries.iter().filter(is_directory).count();
+    /// A page for the directory at `path` below the root, which was asked for as `target`.
+    pub(super) fn new(target: &str, path: &Path, wanted: Wanted, entries: Entries) -> Self {
         Self {
-            path: listing.path,
-            directories,
-            files: listing.entries.len() - directories,
-            cut: listing.cut,
+            breadcrumbs: breadcrumbs(target, path),
             wanted,
-            entries: listing.entries.into_iter(),
+            entries,
+            written: 0,
             state: State::Head,
         }
     }
 
     fn write_head(&self, to: &mut String) {
-        let name = self
-            .path
-            .file_name()
-            .map_or_else(|| "/".to_owned(), |name| format!("{}/", shown(name)));
-        _ = write!(
-            to,
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n\
-             <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{SYMBOLS}\n<main>\n",
-            encode_text(&name)
+        let title = match self.breadcrumbs.last() {
+            Some(here) if !here.name.is_empty() => &here.name,
+            _ => "Index",
+        };
+        to.push_str(
+            "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n\
+             <meta name=viewport content=\"width=device-width,initial-scale=1\">\n\
+             <meta name=color-scheme content=\"light dark\">\n<title>",
         );
+        escape(to, title);
+        _ = write!(to, "</title>\n<style>{STYLE}</style>\n</head>\n<body>\n");
         self.write_breadcrumbs(to);
-        let counted = |n, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
-        _ = write!(
-            to,
-            "<p>{}, {}{}</p>\n<table>\n<thead><tr>",
-            counted(self.directories, "folder", "folders"),
-            counted(self.files, "file", "files"),
-            if self.cut {
-                format!("; only the first {MOST_NAMES} names that were read")
-            } else {
-                String::new()
-            },
-        );
-        for (sort, class, query, title) in [
-            (Sort::Name, "n", "name", "Name"),
-            (Sort::Size, "s", "size", "Size"),
-            (Sort::Time, "t", "time", "Modified (UTC)"),
-        ] {
-            self.write_column(to, sort, [class, query, title]);
+        self.write_totals(to);
+        if self.entries.get(0).is_none() {
+            return;
         }
-        to.push_str("</tr></thead>\n<tbody>\n");
+        to.push_str("<table>\n<thead><tr>");
+        for (sort, title) in COLUMNS {
+            self.write_column(to, sort, title);
+        }
+        to.push_str("</thead>\n<tbody>\n");
     }
 
-    fn write_column(&self, to: &mut String, sort: Sort, [class, query, title]: [&str; 3]) {
-        let (aria, next) = match self.wanted.order {
-            _ if self.wanted.sort != sort => ("none", "asc"),
-            Order::Ascending => ("ascending", "desc"),
-            Order::Descending => ("descending", "asc"),
-        };
-        _ = write!(
-            to,
-            "<th class=\"{class}\" scope=\"col\" aria-sort=\"{aria}\">\
-             <a href=\"?sort={query}&amp;order={next}\">{title}</a></th>",
-        );
-    }
-
-    /// From the root to here. The references are relative, so they hold wherever the service is.
+    /// The references are relative, so that they hold wherever the service is mounted.
     fn write_breadcrumbs(&self, to: &mut String) {
-        let names: Vec<_> = self
-            .path
-            .components()
-            .filter_map(|component| match component {
-                Component::Normal(name) => Some(name),
-                _ => None,
-            })
-            .collect();
-        to.push_str("<nav aria-label=\"Path\"><ol>");
-        let up = |levels| {
-            if levels == 0 {
-                "./".to_owned()
-            } else {
-                "../".repeat(levels)
+        to.push_str("<nav aria-label=Path><ol>");
+        for (place, Breadcrumb { name, up }) in self.breadcrumbs.iter().enumerate() {
+            to.push_str("<li><a ");
+            if place + 1 == self.breadcrumbs.len() {
+                to.push_str("aria-current=page ");
             }
-        };
-        let all = [None].into_iter().chain(names.iter().map(Some));
-        for (depth, name) in all.enumerate() {
-            let name = name.map_or_else(|| "Home".to_owned(), |name| shown(name));
-            let levels = names.len() - depth;
-            let here = if levels == 0 {
-                " aria-current=\"page\""
-            } else {
-                ""
-            };
-            _ = write!(
-                to,
-                "<li><a href=\"{}\"{here}><bdi>{}</bdi></a></li>",
-                up(levels),
-                encode_text(&name)
-            );
+            if name.is_empty() {
+                to.push_str("class=top aria-label=Top ");
+            }
+            _ = write!(to, "href=\"./{}", "../".repeat(*up));
+            self.write_query(to, self.wanted);
+            to.push_str("\"><bdi>");
+            escape(to, name);
+            to.push_str("</bdi></a>");
         }
         to.push_str("</ol></nav>\n");
     }
-}
 
-fn write_row(to: &mut String, entry: &Entry) {
-    let (icon, slash, size) = match entry.kind {
-        Kind::Directory => ("d", "/", "–".to_owned()),
-        Kind::File { len } => ("f", "", human(len)),
-    };
-    let modified = entry.modified();
-    let minute = modified.get(..16).unwrap_or(&modified).replace('T', " ");
-    _ = writeln!(
-        to,
-        "<tr><td class=\"n\"><a href=\"{href}\"><svg class=\"{icon}\" aria-hidden=\"true\">\
-         <use href=\"#{icon}\"/></svg><bdi>{name}{slash}</bdi></a></td>\
-         <td class=\"s\">{size}</td><td class=\"t\"><time datetime=\"{modified}\">{minute}</time></td></tr>",
-        href = attribute(&entry.href()),
-        name = encode_text(&shown(&entry.name)),
-    );
-}
-
-/// A length for people: three digits and a unit.
-fn human(len: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let unit = len.checked_ilog2().unwrap_or(0) / 10;
-    if unit == 0 {
-        return format!("{len} B");
+    fn write_totals(&self, to: &mut String) {
+        let (directories, files, bytes) = self.entries.totals();
+        let plural = |n| if n == 1 { "" } else { "s" };
+        to.push_str("<p>");
+        if directories > 0 {
+            _ = write!(to, "{directories} folder{}", plural(directories));
+        }
+        if files > 0 {
+            let comma = if directories > 0 { ", " } else { "" };
+            _ = write!(to, "{comma}{files} file{}, ", plural(files));
+            write_size(to, bytes);
+        }
+        if directories + files == 0 {
+            to.push_str("Nothing here");
+        }
+        if self.entries.is_cut() {
+            to.push_str(". <strong>There is more than can be listed.</strong>");
+        }
+        to.push_str("</p>\n");
     }
-    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-    let number = (len >> (10 * (unit - 1))) as f64 / 1024.0;
-    let decimals = usize::from(number < 99.95);
-    format!("{number:.decimals$} {}", UNITS[unit as usize])
+
+    fn write_column(&self, to: &mut String, sort: Sort, title: &str) {
+        to.push_str("<th scope=col");
+        if self.wanted.sort == sort {
+            to.push_str(match self.wanted.order {
+                Order::Ascending => " aria-sort=ascending",
+                Order::Descending => " aria-sort=descending",
+            });
+        }
+        to.push_str("><a href=\"./");
+        self.write_query(to, self.wanted.after_click_on(sort));
+        _ = write!(to, "\">{title}</a>");
+    }
+
+    fn write_row(&self, to: &mut String, name: &[u8], entry: &Entry) {
+        let (class, slash) = match entry.kind {
+            Kind::Directory => (" class=d", "/"),
+            Kind::File => ("", ""),
+        };
+        _ = write!(to, "<tr{class}><td><a href=\"");
+        write_reference(to, name);
+        to.push_str(slash);
+        if entry.kind == Kind::Directory {
+            self.write_query(to, self.wanted);
+        }
+        to.push_str("\"><bdi>");
+        escape(to, &shown(name));
+        to.push_str("</bdi></a><td>");
+        if entry.kind == Kind::File {
+            write_size(to, entry.len);
+        }
+        to.push_str("<td>");
+        // To the minute.
+        if let Some(time) = entry.modified_text()
+            && let (Some(date), Some(minute)) = (time.get(..10), time.get(11..16))
+        {
+            _ = write!(to, "{date} {minute}");
+        }
+        to.push('\n');
+    }
+
+    fn write_query(&self, to: &mut String, wanted: Wanted) {
+        for part in wanted.to_string().split_inclusive('&') {
+            to.push_str(part);
+            if part.ends_with('&') {
+                to.push_str("amp;");
+            }
+        }
+    }
 }
 
 impl Written for Page {
@@ -169,14 +188,16 @@ impl Written for Page {
                 self.write_head(to);
                 self.state = State::Rows;
             }
-            State::Rows => match self.entries.next() {
-                Some(entry) => write_row(to, &entry),
+            State::Rows => match self.entries.get(self.written) {
+                Some((name, entry)) => {
+                    self.write_row(to, name, entry);
+                    self.written += 1;
+                }
                 None => {
-                    to.push_str("</tbody>\n</table>\n");
-                    if self.directories + self.files == 0 {
-                        to.push_str("<p class=\"empty\">Nothing here.</p>\n");
+                    if self.written > 0 {
+                        to.push_str("</table>\n");
                     }
-                    to.push_str("</main>\n</body>\n</html>\n");
+                    to.push_str("</body>\n</html>\n");
                     self.state = State::Ended;
                 }
             },
@@ -185,23 +206,113 @@ impl Written for Page {
     }
 }
 
+/// From the root to `path`. A browser counts the empty segments of a target such as `//a//b/` when
+/// it goes up; the path has none.
+fn breadcrumbs(target: &str, path: &Path) -> Vec<Breadcrumb> {
+    let names = path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(shown(name.as_bytes()).into_owned()),
+        _ => None,
+    });
+    let mut found: Vec<_> = [String::new()]
+        .into_iter()
+        .chain(names)
+        .map(|name| Breadcrumb { name, up: 0 })
+        .collect();
+    // Between the first slash and the last.
+    let segments: Vec<&str> = target.split('/').skip(1).collect();
+    let segments = segments.split_last().map_or(&[][..], |(_, before)| before);
+    let named = segments
+        .iter()
+        .filter(|segment| !segment.is_empty())
+        .count();
+    let count = found.len();
+    let mut up = 0;
+    for (k, breadcrumb) in found.iter_mut().rev().enumerate() {
+        if named + 1 != count {
+            // Dots were normalised: a browser would have done so before it asked.
+            breadcrumb.up = k;
+            continue;
+        }
+        // The root is above all segments; a directory below the empty ones behind its name.
+        let empty = |segment: &&&str| segment.is_empty();
+        let behind = segments[..segments.len() - up].iter().rev();
+        up += behind.take_while(empty).count();
+        breadcrumb.up = up;
+        up = (up + 1).min(segments.len());
+    }
+    found
+}
+
+/// For attributes and for text alike, which needs less.
+fn escape(to: &mut String, text: &str) {
+    to.push_str(&encode_quoted_attribute(text));
+}
+
+/// A length for people: two digits at least, and a unit.
+fn write_size(to: &mut String, bytes: u64) {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let power = (bytes.checked_ilog2().unwrap_or(0) / 10) as usize;
+    let Some(unit) = power.checked_sub(1) else {
+        _ = write!(to, "{bytes} B");
+        return;
+    };
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let number = (bytes >> (10 * unit)) as f64 / 1024.0;
+    let decimals = usize::from(number < 9.95);
+    _ = write!(to, "{number:.decimals$} {}", UNITS[unit]);
+}
+
 #[cfg(test)]
 mod tests {
-    use super::human;
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    use sha2::{Digest, Sha256};
+
+    use super::*;
 
     #[test]
-    fn lengths_have_three_digits_and_a_unit() {
-        for (len, text) in [
+    fn the_policy_names_the_style() {
+        let digest = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+        assert!(POLICY.contains(&format!("'sha256-{digest}'")), "{digest}");
+    }
+
+    #[test]
+    fn sizes_have_two_digits_and_a_unit() {
+        for (bytes, text) in [
             (0, "0 B"),
             (1023, "1023 B"),
             (1024, "1.0 KiB"),
             (1536, "1.5 KiB"),
+            (10_188, "9.9 KiB"),
+            (10_189, "10 KiB"),
             (102_400, "100 KiB"),
             (5 << 20, "5.0 MiB"),
             (3 << 40, "3.0 TiB"),
-            (u64::MAX, "16.0 EiB"),
+            (u64::MAX, "16 EiB"),
         ] {
-            assert_eq!(human(len), text);
+            let mut found = String::new();
+            write_size(&mut found, bytes);
+            assert_eq!(found, text);
+        }
+    }
+
+    #[test]
+    fn breadcrumbs_count_the_segments_a_browser_counts() {
+        let ups = |target: &str, path: &str| -> Vec<usize> {
+            let found = breadcrumbs(target, Path::new(path));
+            found.iter().map(|breadcrumb| breadcrumb.up).collect()
+        };
+        for (target, path, expected) in [
+            ("/", "", &[0][..]),
+            ("", "", &[0]),
+            ("/a/", "a", &[1, 0]),
+            ("/a/b/", "a/b", &[2, 1, 0]),
+            ("//", "", &[1]),
+            ("//a//b/", "a/b", &[4, 2, 0]),
+            ("/a/b//", "a/b", &[3, 2, 1]),
+            ("/a/../b/", "b", &[1, 0]),
+            ("/a/.", "a", &[1, 0]),
+        ] {
+            assert_eq!(ups(target, path), expected, "{target}");
         }
     }
 }

@@ -1,141 +1,193 @@
-//! Orders, formats, and names that want to be markup.
+//! Pages of made-up directories: their form, names that want to be markup, pieces.
 
-use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
+use http_body_util::BodyExt;
+
+use super::entries::Kind;
 use super::*;
 
-fn named(name: impl Into<Vec<u8>>, kind: Kind) -> Entry {
-    Entry {
-        name: OsString::from_vec(name.into()),
-        kind,
-        modified: UNIX_EPOCH + Duration::from_secs(1_000_000_000),
+fn entries(list: &[(&[u8], Kind, u64, i64)]) -> Entries {
+    let mut entries = Entries::new();
+    for &(name, kind, len, modified) in list {
+        entries.push(name, kind, len, modified).unwrap();
     }
+    entries
 }
 
-fn listing(entries: Vec<Entry>) -> Listing {
-    Listing {
-        path: PathBuf::from("a/<b>"),
-        entries,
-        cut: false,
-    }
-}
-
-fn wanted(query: &str, accept: &str) -> Wanted {
-    let request = http::Request::get(format!("/?{query}"))
-        .header(ACCEPT, accept)
-        .body(())
-        .unwrap();
+fn wanted(query: &str) -> Wanted {
+    let request = http::Request::get(format!("/{query}")).body(()).unwrap();
     Wanted::of(&request.into_parts().0)
 }
 
-fn names(listing: &Listing) -> Vec<&str> {
-    listing
-        .entries
-        .iter()
-        .map(|entry| entry.name.to_str().unwrap())
-        .collect()
+fn page(path: &str, query: &str, entries: Entries) -> String {
+    let target = format!("/{path}/");
+    written(html::Page::new(
+        &target,
+        Path::new(path),
+        wanted(query),
+        entries,
+    ))
 }
 
-fn written(of: impl Written) -> String {
-    let bytes: Vec<u8> = Pieces::of(of).flatten().collect();
-    String::from_utf8(bytes).unwrap()
+fn written(mut of: impl Written) -> String {
+    let mut all = String::new();
+    while of.write_next(&mut all) {}
+    all
 }
 
-#[test]
-fn json_is_sent_only_where_it_is_preferred() {
-    for (accept, format) in [
-        ("application/json", Format::Json),
-        ("application/*", Format::Json),
-        ("*/*", Format::Html),
-        ("text/html,application/xhtml+xml,*/*;q=0.8", Format::Html),
-        ("text/html;q=0.5, application/json", Format::Json),
-        ("application/json;q=0, */*", Format::Html),
-    ] {
-        assert_eq!(wanted("", accept).format, format, "{accept}");
-    }
+fn names(entries: &Entries) -> Vec<&str> {
+    let names = (0..).map_while(|place| Some(entries.get(place)?.0));
+    names.map(|name| str::from_utf8(name).unwrap()).collect()
 }
 
 #[test]
 fn entries_are_sorted_as_asked_for_with_directories_first() {
-    let file = |name: &str, len| named(name, Kind::File { len });
-    let mut found = listing(vec![
-        file("b", 1),
-        file("A", 3),
-        named("z", Kind::Directory),
-        file("c", 2),
-        named("y", Kind::Directory),
+    let mut found = entries(&[
+        (b"b10", Kind::File, 1, 30),
+        (b"A", Kind::File, 3, 10),
+        (b"z", Kind::Directory, 0, 5),
+        (b"b9", Kind::File, 1, 20),
+        (b"y", Kind::Directory, 0, 40),
     ]);
     for (query, order) in [
-        ("", ["y", "z", "A", "b", "c"]),
-        ("sort=name&order=desc", ["z", "y", "c", "b", "A"]),
-        ("sort=size", ["y", "z", "b", "c", "A"]),
-        ("sort=size&order=desc", ["y", "z", "A", "c", "b"]),
-        ("sort=nonsense&order=x", ["y", "z", "A", "b", "c"]),
+        ("", ["y", "z", "A", "b9", "b10"]),
+        ("?sort=name&order=desc", ["z", "y", "b10", "b9", "A"]),
+        ("?sort=size", ["y", "z", "b9", "b10", "A"]),
+        ("?sort=size&order=desc", ["y", "z", "A", "b9", "b10"]),
+        ("?sort=modified", ["z", "y", "A", "b9", "b10"]),
+        ("?order=desc&sort=modified", ["y", "z", "b10", "b9", "A"]),
     ] {
-        found.sort(wanted(query, "*/*"));
+        found.sort(wanted(query));
         assert_eq!(names(&found), order, "{query}");
     }
 }
 
 #[test]
-fn hostile_names_are_text_and_their_references_are_relative() {
-    let hostile: [&[u8]; 8] = [
+fn hostile_names_are_text_and_their_references_are_encoded() {
+    let hostile: [&[u8]; 6] = [
         b"<script>alert(1)</script>",
         b"\" onmouseover=\"alert(1)",
         b"' & ' &amp;",
-        b"line\nbreak\ttab",
+        b"line\nbreak",
         b"javascript:alert(1)",
-        b"\xff\xfe not UTF-8",
         "rtl \u{202e}txt.exe".as_bytes(),
-        b"a?b#c%41",
     ];
-    let entries = hostile.map(|name| named(name, Kind::File { len: 1 }));
-    let page = written(html::Page::new(
-        listing(entries.to_vec()),
-        wanted("", "*/*"),
-    ));
-    for raw in ["<script", "=\"\"", "line\nbreak", "\u{202e}", "<b>"] {
+    let found = entries(&hostile.map(|name| (name, Kind::Directory, 1, 0)));
+    let page = page("a/<b>", "?sort=size&order=desc", found);
+    for raw in [
+        "<script",
+        "\" onmouse",
+        "line\nbreak",
+        "\u{202e}",
+        "<b>",
+        "href=\"javascript:",
+    ] {
         assert!(!page.contains(raw), "{raw:?} in {page}");
     }
     for text in [
-        "&lt;script&gt;alert(1)&lt;",
-        "href=\"./%3Cscript%3Ealert%281%29%3C%2Fscript%3E\"",
-        "line\\u{a}break\\u{9}tab",
-        "href=\"./javascript%3Aalert%281%29\"",
-        "href=\"./%FF%FE%20not%20UTF-8\"",
-        "href=\"./%22%20onmouseover%3D%22alert%281%29\"",
-        "rtl \\u{202e}txt.exe",
-        "href=\"./a%3Fb%23c%2541\"",
-        "&lt;b&gt;",
+        "<bdi>&lt;script&gt;alert(1)&lt;/script&gt;</bdi>",
+        "href=\"%3Cscript%3Ealert%281%29%3C%2Fscript%3E/?sort=size&amp;order=desc\"",
+        "<bdi>line\\nbreak</bdi>",
+        "<bdi>&#x27; &amp; &#x27; &amp;amp;</bdi>",
+        "<bdi>rtl \\u{202e}txt.exe</bdi>",
+        "<title>&lt;b&gt;</title>",
+        "href=\"./../../?sort=size&amp;order=desc\"",
+        "<th scope=col aria-sort=descending><a href=\"./?sort=size\">",
     ] {
         assert!(page.contains(text), "{text:?} not in {page}");
     }
-    let json = written(json::Array::new(listing(entries.to_vec())));
-    let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(parsed[0]["name"], "<script>alert(1)</script>");
-    assert_eq!(parsed[3]["name"], "line\nbreak\ttab");
-    assert_eq!(parsed[3]["size"], 1);
-    assert_eq!(parsed[3]["mtime"], "2001-09-09T01:46:40Z");
 }
 
 #[test]
-fn empty_listings_are_well_formed() {
-    assert_eq!(written(json::Array::new(listing(Vec::new()))), "[]\n");
-    let page = written(html::Page::new(listing(Vec::new()), wanted("", "*/*")));
-    assert!(page.contains("0 folders, 0 files") && page.ends_with("</html>\n"));
+fn json_has_the_documented_form() {
+    let found = entries(&[
+        (b"d", Kind::Directory, 0, 1_000_000_000),
+        (b"\"\n\xff", Kind::File, 7, -1),
+    ]);
+    let json: serde_json::Value =
+        serde_json::from_str(&written(json::Document::new(found))).unwrap();
+    let expected = serde_json::json!({
+        "entries": [
+            {"name": "d", "href": "d/", "type": "directory", "modified": "2001-09-09T01:46:40Z"},
+            {"name": "\"\n\u{fffd}", "href": "%22%0A%FF", "type": "file", "size": 7, "modified": null},
+        ],
+        "truncated": false,
+    });
+    assert_eq!(json, expected);
+    let empty = written(json::Document::new(entries(&[])));
+    assert_eq!(empty, "{\"entries\":[\n],\"truncated\":false}\n");
 }
 
 #[test]
-fn a_hundred_thousand_names_are_written_in_small_pieces() {
-    let entries = (0..100_000)
-        .map(|k| named(format!("file {k}"), Kind::File { len: k }))
-        .collect();
-    let pieces = Pieces::of(html::Page::new(listing(entries), wanted("", "*/*")));
-    let mut rows = 0;
-    for piece in pieces {
-        assert!(piece.len() < PIECE_BYTES + 8192, "{}", piece.len());
-        rows += piece.windows(10).filter(|w| w == b"<tr><td cl").count();
+fn an_empty_directory_says_so() {
+    let page = page("a", "", entries(&[]));
+    assert!(page.contains("<p>Nothing here</p>") && page.ends_with("</html>\n"));
+}
+
+#[tokio::test]
+async fn a_short_page_has_a_length_and_a_long_one_comes_in_small_pieces() {
+    let of_files = |count: usize| {
+        let mut found = Entries::new();
+        for k in 0..count {
+            found
+                .push(format!("file {k}").as_bytes(), Kind::File, 1, 0)
+                .unwrap();
+        }
+        body_of(html::Page::new("/", Path::new(""), wanted(""), found))
+    };
+    let (body, length) = of_files(100);
+    assert_eq!(Some(body.collect().await.unwrap().to_bytes().len()), length);
+
+    let (mut body, length) = of_files(100_000);
+    assert_eq!(length, None);
+    let (mut rows, mut pieces) = (0, 0);
+    while let Some(frame) = body.frame().await {
+        let piece = frame.unwrap().into_data().unwrap();
+        assert!(piece.len() <= WHOLE_BYTES + (4 << 10), "{}", piece.len());
+        assert!(pieces == 0 || piece.len() <= PIECE_BYTES + (4 << 10));
+        // A piece ends with a row.
+        rows += piece.windows(8).filter(|part| part == b"<tr><td>").count();
+        pieces += 1;
     }
-    // A row may be on the border of two pieces nowhere: pieces end with a row.
     assert_eq!(rows, 100_000);
+    assert!(pieces > 100);
+}
+
+#[test]
+fn a_tag_changes_with_anything_that_the_page_shows() {
+    let one = |name: &[u8], len, modified| entries(&[(name, Kind::File, len, modified)]);
+    let tags = [
+        etag("/", wanted(""), &one(b"a", 1, 1)),
+        etag("/b/", wanted(""), &one(b"a", 1, 1)),
+        etag("/", wanted("?sort=size"), &one(b"a", 1, 1)),
+        etag("/", wanted(""), &one(b"b", 1, 1)),
+        etag("/", wanted(""), &one(b"a", 2, 1)),
+        etag("/", wanted(""), &one(b"a", 1, 2)),
+    ];
+    for (i, tag) in tags.iter().enumerate() {
+        assert!(!tags[..i].contains(tag));
+    }
+    assert_eq!(tags[0], etag("/", wanted(""), &one(b"a", 1, 1)));
+}
+
+#[tokio::test]
+async fn a_directory_is_read_in_another_thread() {
+    use std::future::Future;
+    use std::task::{Context, Poll, Waker};
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "1").unwrap();
+    let directory = Arc::new(OwnedFd::from(std::fs::File::open(dir.path()).unwrap()));
+    let (head, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+    let root = Root::open(dir.path()).unwrap();
+    let responding = respond(root, PathBuf::new(), directory, Dotfiles::Hide, &head);
+    let mut responding = std::pin::pin!(responding);
+    // Had it been read in this thread, it would be there at once.
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(matches!(responding.as_mut().poll(&mut cx), Poll::Pending));
+    let body = responding.await.unwrap().into_body();
+    let page = body.collect().await.unwrap().to_bytes();
+    let page = str::from_utf8(&page).unwrap();
+    assert!(page.contains("<bdi>file</bdi>"), "{page}");
 }
