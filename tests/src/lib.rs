@@ -2,9 +2,11 @@
 //! responses apart byte by byte.
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod client;
 pub mod conformance;
 pub mod content;
+pub mod hostile;
 pub mod process;
 pub mod server;
 pub mod uring;

@@ -17,6 +17,18 @@ pub fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("/proc").count()
 }
 
+/// Resident bytes of this process.
+///
+/// # Panics
+///
+/// Without `/proc`.
+pub fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = resident.expect("VmRSS").trim().trim_end_matches(" kB");
+    kib.parse::<u64>().expect("a number") * 1024
+}
+
 /// Resident bytes of each mapping of `path` in this process.
 ///
 /// # Panics
