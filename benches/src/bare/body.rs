@@ -73,7 +73,8 @@ enum Through {
     /// What has been read, and how much of that is sent; kept while the socket is full, so that no
     /// byte is read twice.
     Buffer {
-        buf: Vec<u8>,
+        buf: Box<[u8]>,
+        read: usize,
         sent: usize,
     },
     Nothing,
@@ -94,7 +95,8 @@ impl Sending {
         let idle = || IDLE.with_borrow_mut(Vec::pop);
         let through = match responder.method {
             Method::Copy => idle().unwrap_or_else(|| Through::Buffer {
-                buf: Vec::with_capacity(COPY_BYTES),
+                buf: vec![0; COPY_BYTES].into(),
+                read: 0,
                 sent: 0,
             }),
             Method::Splice if responder.files[index].length > 0 => match idle() {
@@ -136,7 +138,9 @@ impl Sending {
             let remaining = served.length - self.offset;
             if remaining > 0 {
                 let sent = match &mut self.through {
-                    Through::Buffer { buf, sent } => copy(socket, served, self.offset, buf, sent)?,
+                    Through::Buffer { buf, read, sent } => {
+                        copy(socket, served, self.offset, buf, (read, sent))?
+                    }
                     Through::Nothing => {
                         let count =
                             usize::try_from(remaining.min(SENDFILE_BYTES)).unwrap_or(usize::MAX);
@@ -185,9 +189,10 @@ impl Sending {
         if ended {
             match std::mem::replace(&mut self.through, Through::Nothing) {
                 Through::Nothing => {}
-                Through::Buffer { mut buf, .. } => {
-                    buf.clear();
-                    IDLE.with_borrow_mut(|idle| idle.push(Through::Buffer { buf, sent: 0 }));
+                Through::Buffer { buf, .. } => {
+                    let (read, sent) = (0, 0);
+                    let idle_buffer = Through::Buffer { buf, read, sent };
+                    IDLE.with_borrow_mut(|idle| idle.push(idle_buffer));
                 }
                 // Its bytes have all been counted out.
                 pipe @ Through::Pipe { .. } => IDLE.with_borrow_mut(|idle| idle.push(pipe)),
@@ -233,20 +238,17 @@ fn copy(
     socket: &OwnedFd,
     served: &Served,
     offset: u64,
-    buf: &mut Vec<u8>,
-    sent: &mut usize,
+    buf: &mut [u8],
+    (read, sent): (&mut usize, &mut usize),
 ) -> rustix::io::Result<usize> {
-    if *sent == buf.len() {
-        buf.resize(COPY_BYTES, 0);
-        let read = rustix::io::pread(&served.file, &mut **buf, offset);
-        buf.truncate(*read.as_ref().unwrap_or(&0));
+    if sent == read {
+        *read = rustix::io::pread(&served.file, &mut *buf, offset)?;
         *sent = 0;
-        read?;
     }
-    if buf.is_empty() {
+    if *read == 0 {
         return Ok(0);
     }
-    let count = rustix::net::send(socket, &buf[*sent..], SendFlags::empty())?;
+    let count = rustix::net::send(socket, &buf[*sent..*read], SendFlags::empty())?;
     *sent += count;
     Ok(count)
 }

@@ -302,3 +302,6 @@ fn standings(
         rows,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,7 +118,16 @@ impl Network {
         let any = SocketAddr::new(self.server_ip(), 0);
         self.server_place()
             .run(|| TcpListener::bind(any).and_then(|listener| listener.local_addr()))?
-            .map_err(|error| Error::system("looking for a free port", error))
+            .map_err(|error| {
+                Error::system(
+                    format!(
+                        "no free port on {}: end what uses them, or widen \
+                         net.ipv4.ip_local_port_range",
+                        self.server_ip()
+                    ),
+                    error,
+                )
+            })
     }
 
     /// What a report says about this network.
@@ -182,5 +191,28 @@ mod tests {
         let network = Network::prepare().unwrap();
         let error = network.set_congestion_control("nonesuch").unwrap_err();
         assert!(error.is_unavailable(), "{error}");
+    }
+
+    #[test]
+    fn no_free_port_is_one_line_with_the_cure() {
+        let network = Network::prepare().unwrap();
+        if let Link::Loopback { reason } = &network.link {
+            return crate::skip("netns", reason);
+        }
+        // The namespace's own range, one port wide, and that port taken.
+        let range = "/proc/sys/net/ipv4/ip_local_port_range";
+        let any = SocketAddr::new(network.server_ip(), 0);
+        let _taken = network
+            .server_place()
+            .run(|| {
+                std::fs::write(range, "40000 40000").unwrap();
+                TcpListener::bind(any).unwrap()
+            })
+            .unwrap();
+        let line = network.free_address().unwrap_err().to_string();
+        for part in ["no free port on 10.99.0.2", "ip_local_port_range", "in use"] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(!line.contains('\n'), "{line}");
     }
 }

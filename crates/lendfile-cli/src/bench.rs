@@ -129,7 +129,7 @@ fn compare(
         .enumerate()
         .map(|(index, way)| {
             let role = if index == 0 { Role::Limit } else { Role::Rival };
-            Lendfile::new(&program, &way.method, way.backend.as_deref()).with_role(role)
+            Lendfile::new(&program, &way.method, Some(&way.backend)).with_role(role)
         })
         .collect();
     let contestants: Vec<&dyn Contestant> = contestants.iter().map(|c| c as _).collect();

@@ -96,7 +96,7 @@ impl Profile {
                     "--rounds",
                     "11",
                     "--only",
-                    "lendfile auto,lendfile epoll auto,bare sendfile,Go",
+                    "lendfile epoll auto,lendfile uring auto,bare sendfile,Go",
                     "--against",
                     "nginx,bare memory",
                 ],
@@ -110,7 +110,7 @@ impl Profile {
                     "--rounds",
                     "11",
                     "--only",
-                    "lendfile auto,lendfile epoll auto,bare sendfile,bare sendfile+cork",
+                    "lendfile epoll auto,lendfile uring auto,bare sendfile,bare sendfile+cork",
                     "--against",
                     "nginx,Go FileServer,tower-http ServeDir",
                 ],
@@ -133,8 +133,7 @@ impl Profile {
                 "--rounds",
                 "15",
                 "--only",
-                "bare,lendfile auto,lendfile sendfile,lendfile splice,lendfile mmap,lendfile copy,\
-                 lendfile epoll,nginx",
+                "bare,lendfile epoll,nginx",
             ]],
         }
     }

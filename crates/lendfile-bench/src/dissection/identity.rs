@@ -120,3 +120,49 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+    use crate::files::TestFiles;
+
+    /// Serves one answer: the file at `path` by sendfile, or by copying.
+    fn serve(path: std::path::PathBuf, by_reference: bool) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {FILE_BYTES}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            if by_reference {
+                let file = File::open(path).unwrap();
+                let mut offset = 0;
+                while offset < FILE_BYTES {
+                    let rest = usize::try_from(FILE_BYTES - offset).unwrap();
+                    rustix::fs::sendfile(&stream, &file, Some(&mut offset), rest).unwrap();
+                }
+            } else {
+                stream.write_all(&std::fs::read(path).unwrap()).unwrap();
+            }
+            // Until the client has gone.
+            let _ = stream.read(&mut request);
+        });
+        address
+    }
+
+    #[test]
+    fn sendfile_shows_as_the_files_own_pages_and_copying_does_not() {
+        let files = TestFiles::new().unwrap();
+        for (by_reference, expected) in [(true, Pages::Reference), (false, Pages::Copied)] {
+            let target = files.create(FILE_BYTES).unwrap();
+            let path = files.directory().join(&target.name);
+            let address = serve(path.clone(), by_reference);
+            assert_eq!(look(address, &target, &path).unwrap(), expected);
+        }
+    }
+}

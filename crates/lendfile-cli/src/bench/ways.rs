@@ -1,6 +1,7 @@
 //! The ways of sending that can be compared here.
 
 use std::fmt;
+use std::thread;
 
 use lendfile::Method;
 use lendfile_core::MethodSet;
@@ -10,74 +11,89 @@ use tokio::net::TcpStream;
 /// A method of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Way {
-    /// `None` while there is nothing to choose from.
-    pub(super) backend: Option<String>,
+    pub(super) backend: String,
     pub(super) method: String,
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.backend {
-            Some(backend) => write!(f, "{backend} {}", self.method),
-            None => f.write_str(&self.method),
-        }
+        write!(f, "{} {}", self.backend, self.method)
     }
 }
 
 /// A backend of this command.
 struct Backend {
     name: &'static str,
-    methods: MethodSet,
+    /// Its methods, or why it cannot be had here.
+    methods: Result<MethodSet, String>,
 }
 
-fn backends() -> Vec<Backend> {
-    vec![Backend {
-        name: "epoll",
-        methods: EpollTransport::<TcpStream>::backend_capabilities().methods,
-    }]
+fn backends() -> [Backend; 2] {
+    [
+        Backend {
+            name: "epoll",
+            methods: Ok(EpollTransport::<TcpStream>::backend_capabilities().methods),
+        },
+        Backend {
+            name: "uring",
+            methods: uring().map_err(|error| error.to_string()),
+        },
+    ]
+}
+
+/// The ring's methods, found by making one: on a thread that ends, since a ring belongs to its.
+fn uring() -> Result<MethodSet, lendfile::Error> {
+    let tried = thread::spawn(|| {
+        let runtime = lendfile_uring::Runtime::new()?;
+        runtime.block_on(async {
+            let uring = lendfile_uring::Uring::new()?;
+            Ok(lendfile_core::Backend::<TcpStream>::capabilities(&uring).methods)
+        })
+    });
+    tried
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The ways that were asked for by name, or all, and a line for each that is not to be had here.
 pub(super) fn chosen(methods: &[String], backend: Option<&str>) -> (Vec<Way>, Vec<String>) {
     let (mut ways, mut missing) = (Vec::new(), Vec::new());
     let known = backends();
-    let only_one = known.len() == 1;
     let wanted: Vec<&str> = match backend {
         None => known.iter().map(|backend| backend.name).collect(),
         Some(names) => names.split(',').collect(),
     };
     let all = methods.is_empty() || methods.iter().any(|name| name == "all");
     for name in wanted {
-        let Some(backend) = known.iter().find(|backend| backend.name == name) else {
-            missing.push(format!("left out: backend {name} is not available here"));
-            continue;
+        let found = match known.iter().find(|backend| backend.name == name) {
+            Some(backend) => backend.methods.as_ref().map_err(String::as_str),
+            None => Err("there are epoll and uring"),
         };
-        let way = |method: &str| Way {
-            backend: (!only_one).then(|| name.to_owned()),
-            method: method.to_owned(),
-        };
-        let has = |method: &str| {
-            method == Method::Auto.name() || backend.methods.iter().any(|one| one.name() == method)
-        };
-        if all {
-            ways.extend(
-                Method::ALL
-                    .iter()
-                    .filter(|it| has(it.name()))
-                    .map(|it| way(it.name())),
-            );
-        } else {
-            ways.extend(methods.iter().filter(|it| has(it)).map(|it| way(it)));
-        }
-    }
-    if !all {
-        for method in methods {
-            if !ways.iter().any(|way| way.method == *method) {
-                let names = Method::ALL.map(Method::name).join(", ");
-                missing.push(format!(
-                    "left out: method {method} is not available here; there are {names}"
-                ));
+        let found = match found {
+            Ok(found) => found,
+            Err(reason) => {
+                // Only what was asked for is missed.
+                if backend.is_some() {
+                    missing.push(format!("left out: no backend {name} here: {reason}"));
+                }
+                continue;
             }
+        };
+        let has = |method: &&Method| **method == Method::Auto || found.contains(**method);
+        let asked = |method: &&Method| all || methods.iter().any(|name| name == method.name());
+        ways.extend(
+            Method::ALL.iter().filter(has).filter(asked).map(|method| Way {
+                backend: name.to_owned(),
+                method: method.name().to_owned(),
+            }),
+        );
+    }
+    for method in methods.iter().filter(|_| !all) {
+        if !ways.iter().any(|way| way.method == *method) {
+            let names = Method::ALL.map(Method::name).join(", ");
+            missing.push(format!(
+                "left out: method {method} is not available here; there are {names}"
+            ));
         }
     }
     (ways, missing)

@@ -12,7 +12,7 @@ use lendfile_tests::process::skip;
 use crate::command::{Finished, Running, lendfile, run, serve};
 
 /// A user who owns nothing ("nobody" nearly everywhere).
-const UNPRIVILEGED: u32 = 65534;
+pub(crate) const UNPRIVILEGED: u32 = 65534;
 
 /// Checks that it failed with one line, which contains all of `parts`.
 #[track_caller]
@@ -136,7 +136,7 @@ fn a_privileged_port_without_the_privilege() {
 }
 
 /// A copy of the binary in `dir` that other users may run, wherever the original is.
-fn readable_by_all(dir: &Path) -> std::path::PathBuf {
+pub(crate) fn readable_by_all(dir: &Path) -> std::path::PathBuf {
     let copy = dir.join("lendfile");
     fs::copy(env!("CARGO_BIN_EXE_lendfile"), &copy).unwrap();
     for path in [dir, &copy] {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod bench;
 mod command;
 mod failures;
 mod output;
