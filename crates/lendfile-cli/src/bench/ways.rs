@@ -82,10 +82,14 @@ pub(super) fn chosen(methods: &[String], backend: Option<&str>) -> (Vec<Way>, Ve
         let has = |method: &&Method| **method == Method::Auto || found.contains(**method);
         let asked = |method: &&Method| all || methods.iter().any(|name| name == method.name());
         ways.extend(
-            Method::ALL.iter().filter(has).filter(asked).map(|method| Way {
-                backend: name.to_owned(),
-                method: method.name().to_owned(),
-            }),
+            Method::ALL
+                .iter()
+                .filter(has)
+                .filter(asked)
+                .map(|method| Way {
+                    backend: name.to_owned(),
+                    method: method.name().to_owned(),
+                }),
         );
     }
     for method in methods.iter().filter(|_| !all) {
