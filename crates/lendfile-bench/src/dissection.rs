@@ -1,12 +1,13 @@
 //! A dissection: what a way of sending does, found by looking at it instead of at its speed.
 //!
-//! Three looks at each contestant, each with a server of its own: under `strace`, which system
+//! Four looks at each contestant, each with a server of its own: under `strace`, which system
 //! calls it makes and how many bytes pass through its memory by them ([`trace`]); the page-identity
-//! test, whether the socket holds the file's own pages ([`identity`]); and undisturbed, what it
-//! costs. Slowed down by tracing, it may make somewhat other calls than in a race: a slower server
+//! test, whether the socket holds the file's own pages ([`identity`]); under `callgrind`, how many
+//! instructions an answer takes in user space; and undisturbed, what it costs. Slowed down by tracing, it may make somewhat other calls than in a race: a slower server
 //! waits less often.
 
 mod identity;
+mod instructions;
 mod trace;
 
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub struct Findings {
     /// Bytes that sendfile and splice passed on to a socket in the kernel, per byte of body. What a
     /// ring does is in none of the three: tracing does not see it.
     pub kernel_share: f64,
+    /// Instructions in user space per answer, if `valgrind` is there and the contestant runs in it.
+    pub instructions_per_answer: Option<f64>,
     /// System calls per MiB of body.
     pub calls_per_mib: f64,
     /// The most frequent calls, per MiB of body.
@@ -159,6 +162,8 @@ impl Subject<'_> {
         let round = self.undisturbed()?;
         let traced = self.traced()?;
         let pages = self.pages()?;
+        // Without valgrind, or of a server that does not run in it, this one figure is missing.
+        let instructions_per_answer = self.instructions().ok();
         let body = traced.body_bytes as f64;
         let mib = body / f64::from(1 << 20);
         let round_mib = round.bytes.max(1) as f64 / f64::from(1 << 20);
@@ -167,6 +172,7 @@ impl Subject<'_> {
             read_share: traced.trace.read_bytes as f64 / body,
             written_share: traced.trace.written_bytes as f64 / body,
             kernel_share: traced.trace.kernel_bytes as f64 / body,
+            instructions_per_answer,
             calls_per_mib: traced.trace.calls() as f64 / mib,
             calls: traced
                 .trace
@@ -240,6 +246,33 @@ impl Subject<'_> {
             trace,
             body_bytes: outcome.bytes.max(1),
         })
+    }
+
+    /// The difference between a run with few answers and one with many.
+    fn instructions(&self) -> Result<f64> {
+        let mut counts = [0; 2];
+        for (count, answers) in counts.iter_mut().zip(instructions::ANSWERS) {
+            let out = self
+                .course
+                .files
+                .scratch()
+                .join(format!("callgrind-{}", self.index));
+            let mut launch = self.launch(&self.course.targets[0])?;
+            launch.command = instructions::under_callgrind(&launch.command, &out);
+            let server = self.start(launch)?;
+            let mut load = self.plan.load(server.address(), self.course.targets);
+            load.connections = 1;
+            load.until = Until::Answered(answers);
+            self.course
+                .network
+                .client_place()
+                .run(|| client::drain(&load))??;
+            server.stop();
+            *count = instructions::counted(&out)?;
+        }
+        let [few, many] = counts;
+        let answers = instructions::ANSWERS[1] - instructions::ANSWERS[0];
+        Ok(many.saturating_sub(few) as f64 / answers as f64)
     }
 
     fn pages(&self) -> Result<Pages> {

@@ -128,6 +128,18 @@ impl Server {
         }
     }
 
+    /// Asks it to end, by SIGTERM, and gives it some seconds for that: for those who look at what it
+    /// leaves behind.
+    pub fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        // It may have ended already.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < START_LIMIT {
+            thread::sleep(ATTEMPT_PAUSE);
+        }
+    }
+
     fn wait_until_reachable(&mut self, client: &Place) -> Result<()> {
         let begun = Instant::now();
         loop {

@@ -33,8 +33,8 @@ pub(super) struct Trace {
 /// `-D` makes the server, not strace, the child that is started, so that stopping the child stops
 /// both; strace ends with what it traces.
 pub(super) fn under_strace(command: &Command, log: &Path) -> Command {
-    let mut traced = Command::new("strace");
-    traced
+    let mut strace = Command::new("strace");
+    strace
         .args([
             "-D",
             "-f",
@@ -47,19 +47,23 @@ pub(super) fn under_strace(command: &Command, log: &Path) -> Command {
             "-o",
         ])
         .arg(log)
-        .arg("--")
-        .arg(command.get_program())
-        .args(command.get_args());
+        .arg("--");
+    wrapped(strace, command)
+}
+
+/// `command` as the arguments of another, in its environment and directory.
+pub(super) fn wrapped(mut wrapper: Command, command: &Command) -> Command {
+    wrapper.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => traced.env(name, value),
-            None => traced.env_remove(name),
+            Some(value) => wrapper.env(name, value),
+            None => wrapper.env_remove(name),
         };
     }
     if let Some(directory) = command.get_current_dir() {
-        traced.current_dir(directory);
+        wrapper.current_dir(directory);
     }
-    traced
+    wrapper
 }
 
 /// The time as strace writes it.

@@ -3,7 +3,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::markdown::{disturbances, machine, measured, noisy, rate, ratio};
+use super::markdown::{disturbances, instructions, machine, measured, noisy, rate, ratio};
 use super::plot::{self, Family, Measure};
 use super::{Report, Table, latency, mib};
 use crate::contest::{Figures, Standing};
@@ -206,7 +206,7 @@ fn dissected(dissection: &Dissection) -> Markup {
                             th scope="col" {}
                             @for title in ["pages by reference", "read ÷ body", "written ÷ body",
                                 "in the kernel ÷ body", "calls/MiB", "switches/MiB", "CPU s/GiB",
-                                "the article's CPU copies", "calls by name, per MiB"] {
+                                "instructions per answer", "the article's CPU copies", "calls by name, per MiB"] {
                                 th scope="col" { (title) }
                             }
                         }
@@ -216,7 +216,7 @@ fn dissected(dissection: &Dissection) -> Markup {
                             tr {
                                 th scope="row" { (row.name) }
                                 @match &row.findings {
-                                    Err(reason) => { td.why colspan="9" { (reason) } }
+                                    Err(reason) => { td.why colspan="10" { (reason) } }
                                     Ok(found) => {
                                         td { (found.pages) }
                                         td { (format!("{:.2}", found.read_share)) }
@@ -225,6 +225,7 @@ fn dissected(dissection: &Dissection) -> Markup {
                                         td { (format!("{:.1}", found.calls_per_mib)) }
                                         td { (format!("{:.2}", found.switches_per_mib)) }
                                         td { (format!("{:.3}", found.processor_seconds_per_gib)) }
+                                        td { (instructions(found)) }
                                         td.text { (row.article.as_deref().unwrap_or("–")) }
                                         td.text { (found.calls_by_name()) }
                                     }

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::{Machine, Report, Table, latency, mib};
 use crate::contest::{Figures, Role, Standing};
-use crate::dissection::Dissection;
+use crate::dissection::{Dissection, Findings};
 use crate::rounds::Ratio;
 
 /// The share of a core taken by other work from which on a table says so. An idle machine's own
@@ -227,15 +227,15 @@ fn write_dissection(out: &mut String, dissection: &Dissection) -> fmt::Result {
     writeln!(
         out,
         "| | pages by reference | read ÷ body | written ÷ body | in the kernel ÷ body | calls/MiB \
-         | switches/MiB | CPU s/GiB | the article's CPU copies | calls by name, per MiB |"
+         | switches/MiB | CPU s/GiB | instructions | the article's CPU copies | calls by name, per MiB |"
     )?;
-    writeln!(out, "|---|---|--:|--:|--:|--:|--:|--:|---|---|")?;
+    writeln!(out, "|---|---|--:|--:|--:|--:|--:|--:|--:|---|---|")?;
     for row in &dissection.rows {
         match &row.findings {
             Err(reason) => writeln!(out, "| {} | {} |", row.name, cell(reason))?,
             Ok(found) => writeln!(
                 out,
-                "| {} | {} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} | {:.3} | {} | {} |",
+                "| {} | {} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} | {:.3} | {} | {} | {} |",
                 row.name,
                 found.pages,
                 found.read_share,
@@ -244,12 +244,20 @@ fn write_dissection(out: &mut String, dissection: &Dissection) -> fmt::Result {
                 found.calls_per_mib,
                 found.switches_per_mib,
                 found.processor_seconds_per_gib,
+                instructions(found),
                 row.article.as_deref().unwrap_or("–"),
                 found.calls_by_name(),
             )?,
         }
     }
     Ok(())
+}
+
+/// Thousands of instructions per answer.
+pub(super) fn instructions(found: &Findings) -> String {
+    found
+        .instructions_per_answer
+        .map_or_else(|| "–".to_owned(), |count| format!("{:.1} k", count / 1e3))
 }
 
 /// Text that stays in its cell of a table.

@@ -147,6 +147,7 @@ fn example() -> Report {
                     read_share: 0.0,
                     written_share: 0.01,
                     kernel_share: 1.0,
+                    instructions_per_answer: Some(23_000.0),
                     calls_per_mib: 4.0,
                     calls: vec![("sendfile".to_owned(), 2.0), ("epoll_wait".to_owned(), 1.0)],
                     switches_per_mib: 0.01,
@@ -166,9 +167,9 @@ fn example() -> Report {
 
 fn measured(speed: f64, stall: u64) -> Standing {
     let round = |share: f64| Round {
-        bytes: (speed * share * 1e9) as u64,
+        bytes: 1_000_000_000,
         requests: 100,
-        seconds: 1.0,
+        seconds: 1.0 / (speed * share),
         usage: Usage {
             user: Duration::from_millis(100),
             system: Duration::from_secs_f64(3.0 / speed),
