@@ -1,18 +1,20 @@
 //! The command line.
+//!
+//! Every flag of `serve` can also be a line of its configuration file and a variable of the
+//! environment: see `config`.
 
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+pub(crate) mod serve;
+pub(crate) mod values;
+
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Parser, Subcommand};
-use lendfile::Method;
-use lendfile_uring::Options;
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
-use crate::backend::Backend;
 use crate::bench::Bench;
 use crate::failure::Failure;
 use crate::probe;
+pub(crate) use serve::Serve;
 
 /// Serves files over HTTP without copying them through user memory.
 #[derive(Debug, Parser)]
@@ -28,6 +30,7 @@ Examples:
   lendfile serve /srv --listen 0.0.0.0:80          to the network
   lendfile serve /srv --listen [::1]:0             on a free port, which is printed
   lendfile serve /srv --method copy                without sendfile, to compare
+  lendfile serve --help                            everything it can do
   lendfile probe                                   what this machine can do
   lendfile bench                                   which method is fastest here
 
@@ -36,56 +39,45 @@ LENDFILE_LOG=lendfile_core=debug logs each transfer to standard error.";
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Bench(Bench),
+    Generate(Generate),
     Probe(Probe),
-    Serve(Serve),
+    Serve(Box<Serve>),
 }
 
-/// Serve the files below a directory, over HTTP/1.1 and cleartext HTTP/2
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Serve {
-    /// The directory
-    pub(crate) dir: PathBuf,
-
-    /// Address and port; port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = listen_addr)]
-    pub(crate) listen: SocketAddr,
-
-    /// Threads, each with its own sockets [default: one per CPU]
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<NonZeroUsize>,
-
-    /// How files are sent
-    #[arg(long, default_value_t = Method::Auto, value_parser = method_parser())]
-    pub(crate) method: Method,
-
-    /// Watch a 1 ms ticker on each thread and print ten times a second how late it was; for `bench`
-    #[arg(long, hide = true)]
-    pub(crate) ticker: bool,
-
-    /// What waits for sockets and disks
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) backend: Backend,
-
-    /// Kernel workers per thread that wait for the disk, with a ring
-    #[arg(long, value_name = "N", default_value_t = Options::default().workers, hide_short_help = true)]
-    pub(crate) ring_workers: u32,
-
-    /// Pipes and buffers filled ahead per thread, with a ring
-    #[arg(long, value_name = "N", default_value_t = Options::default().windows, hide_short_help = true)]
-    pub(crate) ring_windows: usize,
-
-    /// Has ring-fixed read past the page cache
-    #[arg(long, hide_short_help = true)]
-    pub(crate) direct_io: bool,
+/// Print shell completions or the manual page
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lendfile generate man > /usr/local/share/man/man1/lendfile.1
+  lendfile generate bash > /etc/bash_completion.d/lendfile
+  lendfile generate zsh > ~/.zfunc/_lendfile
+  lendfile generate fish > ~/.config/fish/completions/lendfile.fish")]
+pub(crate) struct Generate {
+    /// What to print
+    #[arg(value_enum)]
+    pub(crate) what: Generated,
 }
 
-impl Serve {
-    pub(crate) fn ring_options(&self) -> Options {
-        let mut options = Options::default();
-        options.workers = self.ring_workers;
-        options.windows = self.ring_windows;
-        options.direct_io = self.direct_io;
-        options
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Generated {
+    Bash,
+    Elvish,
+    Fish,
+    /// The manual page, as roff
+    Man,
+    Zsh,
+}
+
+impl Generated {
+    /// The shell, if it is one's completions.
+    pub(crate) fn shell(self) -> Option<Shell> {
+        match self {
+            Self::Bash => Some(Shell::Bash),
+            Self::Elvish => Some(Shell::Elvish),
+            Self::Fish => Some(Shell::Fish),
+            Self::Man => None,
+            Self::Zsh => Some(Shell::Zsh),
+        }
     }
 }
 
@@ -112,25 +104,17 @@ impl Probe {
     }
 }
 
-fn listen_addr(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse()
-        .map_err(|_| "give an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:80 or [::1]:0")
-}
-
-fn method_parser() -> impl TypedValueParser<Value = Method> {
-    PossibleValuesParser::new(Method::ALL.map(Method::name))
-        .map(|name| name.parse().expect("clap lets only the names pass"))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use lendfile::Method;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+        crate::config::command().debug_assert();
     }
 
     #[test]

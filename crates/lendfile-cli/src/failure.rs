@@ -3,7 +3,6 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -41,10 +40,11 @@ impl Failure {
     }
 
     /// The address cannot be listened on.
-    pub(crate) fn listen(addr: SocketAddr, error: &io::Error) -> Self {
+    pub(crate) fn listen(addr: impl Display, error: &io::Error) -> Self {
         let cure = match error.kind() {
             _ if is_exhausted(error) => MORE_DESCRIPTORS,
-            io::ErrorKind::AddrInUse => "stop the other server, or choose another port by --listen",
+            io::ErrorKind::AddrInUse => "stop the other server, or choose another by --listen",
+            io::ErrorKind::NotFound => "make the directory, or check the spelling",
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 are privileged: choose another by --listen, or grant CAP_NET_BIND_SERVICE"
             }
@@ -76,6 +76,11 @@ impl Failure {
         }
     }
 
+    /// The process cannot become what it was asked to.
+    pub(crate) fn confine(what: impl Display, error: impl Display, cure: &str) -> Self {
+        Self::new(format_args!("cannot {what}: {error}; {cure}"))
+    }
+
     /// Writes the line to standard error.
     pub(crate) fn report(self) -> ExitCode {
         // Nobody is left to tell if standard error is gone.
@@ -93,4 +98,10 @@ fn is_exhausted(error: &io::Error) -> bool {
             Errno::from_io_error(error),
             Some(Errno::MFILE | Errno::NFILE)
         )
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.line)
+    }
 }

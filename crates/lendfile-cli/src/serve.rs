@@ -1,79 +1,95 @@
-//! `lendfile serve`: one runtime per thread, each with a listening socket of its own.
+//! `lendfile serve`: one runtime per thread, each with listening sockets of its own.
 
-use std::future::IntoFuture;
+mod service;
+mod signals;
+mod worker;
+
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::process;
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
-use lendfile::{Method, ServeDir};
-use lendfile_bench::ticker::{Ticker, announce_stalls};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::runtime::{self, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use lendfile::Connections;
+use lendfile_bench::ticker::announce_stalls;
+use sd_notify::NotifyState;
 
+use self::signals::Signals;
+use self::worker::{Common, Worker};
 use crate::args::Serve;
-use crate::backend::Chosen;
+use crate::confine::{self, Descriptors};
 use crate::failure::Failure;
-
-/// Connections that wait to be accepted, per thread; the kernel cuts it to net.core.somaxconn.
-const BACKLOG: i32 = 4096;
+use crate::listen::{self, Place};
 
 /// What a shell adds to a signal's number to make the exit code of whom it ended.
 const SIGNALLED: i32 = 128;
 
-/// Serves until a signal comes.
-pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
-    let service =
-        ServeDir::new(&args.dir).map_err(|error| Failure::directory("serve", &args.dir, &error))?;
+/// Serves until a signal comes. `listens` says whether `--listen` was given, by whatever way.
+pub(crate) fn run(args: &Serve, listens: bool) -> Result<(), Failure> {
+    let descriptors = Descriptors::raise();
+    confine::readable(&args.dir).map_err(|error| Failure::directory("serve", &args.dir, &error))?;
+    let site = service::site(args, descriptors.files())
+        .map_err(|error| Failure::directory("serve", &args.dir, &error))?;
     let threads = args
         .threads
         .or_else(|| thread::available_parallelism().ok())
         .map_or(1, NonZeroUsize::get);
-    let listeners =
-        listen(args.listen, threads).map_err(|error| Failure::listen(args.listen, &error))?;
-    let addr = listeners[0]
-        .local_addr()
-        .map_err(|error| Failure::listen(args.listen, &error))?;
+    let places = places(args, listens, threads)?;
+    // Everything that needs privileges is open; no other thread has been started yet.
+    if let Some(user) = &args.process.user {
+        confine::become_user(user)?;
+    }
     let backend = args
         .backend
         .choose(args.method, args.ring_options())
         .map_err(|error| Failure::ring(&error))?;
-    let runtime = runtime().map_err(|error| Failure::start(&error))?;
+    confine::sandbox(args.process.sandbox, &args.dir)?;
+    let most = args.limits.max_connections.or(descriptors.connections());
+    let connections = Connections::limited(most, args.limits.per_address());
+    let common = Common::new(args, site, backend, connections);
+    serve(common, places, threads)
+}
+
+/// Where to listen: what systemd gives and what was asked for. The default only if neither is.
+fn places(args: &Serve, listens: bool, threads: usize) -> Result<Vec<Place>, Failure> {
+    let mut places = listen::inherited(threads)?;
+    if listens || places.is_empty() {
+        for listen in &args.listen {
+            let opened = listen::private_umask(|| listen::open(listen, args.unix_mode, threads))?;
+            places.extend(opened);
+        }
+    }
+    Ok(places)
+}
+
+fn serve(common: Common, mut places: Vec<Place>, threads: usize) -> Result<(), Failure> {
+    let start = |error: io::Error| Failure::start(&error);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(start)?;
     let mut signals = {
         let _inside = runtime.enter();
-        Signals::new().map_err(|error| Failure::start(&error))?
+        Signals::new().map_err(start)?
     };
-    let ticker = args.ticker.then(Ticker::default);
-    let (stop, stopped) = watch::channel(());
-    let workers = listeners.into_iter().map(|listener| Worker {
-        listener,
-        method: args.method,
-        backend,
-        service: service.clone(),
-        stopped: stopped.clone(),
-        ticker: ticker.clone(),
-    });
     // Everything that can fail comes before the line that says it serves.
-    let workers = workers
-        .map(Worker::start)
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(|error| Failure::start(&error))?;
-    drop(stopped);
-    announce(addr);
-    if let Some(ticker) = ticker {
-        announce_stalls(ticker).map_err(|error| Failure::start(&error))?;
+    let mut workers = Vec::new();
+    for _ in 0..threads {
+        let worker = worker(&mut places, &common).map_err(start)?;
+        workers.push(worker.start().map_err(start)?);
     }
-    runtime.block_on(signals.next());
+    announce(&places);
+    if let Some(ticker) = common.ticker.clone() {
+        announce_stalls(ticker).map_err(start)?;
+    }
+    runtime.block_on(signals.stop(reload));
+    notify(&[NotifyState::Stopping]);
     thread::spawn(move || {
-        let signal = runtime.block_on(signals.next());
+        let signal = runtime.block_on(signals.stop(|| {}));
         process::exit(SIGNALLED + signal.as_raw_value());
     });
-    // The workers hold the other end until they have finished.
-    drop(stop);
+    // Takes the paths of Unix sockets away.
+    drop(places);
+    common.stopping.cancel();
     for worker in workers {
         worker
             .join()
@@ -83,133 +99,45 @@ pub(crate) fn run(args: &Serve) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One listening socket per thread; the kernel spreads the connections among them.
-fn listen(addr: SocketAddr, threads: usize) -> io::Result<Vec<TcpListener>> {
-    if threads == 1 {
-        return Ok(vec![bind(addr, Sharing::Exclusive)?]);
-    }
-    // SO_REUSEPORT would let a second server of the same user share the port unnoticed, so a
-    // given one is tried without it first. A free one the kernel never takes from others.
-    if addr.port() != 0 {
-        bind(addr, Sharing::Exclusive)?;
-    }
-    let first = bind(addr, Sharing::Shared)?;
-    let addr = first.local_addr()?;
-    let mut listeners = vec![first];
-    for _ in 1..threads {
-        listeners.push(bind(addr, Sharing::Shared)?);
-    }
-    Ok(listeners)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    Exclusive,
-    Shared,
-}
-
-fn bind(addr: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // After a restart, connections of the old server in TIME_WAIT do not keep the port.
-    socket.set_reuse_address(true)?;
-    if sharing == Sharing::Shared {
-        socket.set_reuse_port(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// A thread's server.
-struct Worker {
-    listener: TcpListener,
-    method: Method,
-    backend: Chosen,
-    service: ServeDir,
-    stopped: watch::Receiver<()>,
-    ticker: Option<Ticker>,
-}
-
-impl Worker {
-    /// Starts the thread, and returns when it serves.
-    fn start(self) -> io::Result<JoinHandle<io::Result<()>>> {
-        let (ready, is_ready) = mpsc::channel();
-        let thread = thread::Builder::new().spawn(move || self.run(&ready))?;
-        match is_ready.recv() {
-            Ok(()) => Ok(thread),
-            // It has ended without saying so.
-            Err(_) => thread
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")))
-                .and(Err(io::Error::other("a worker thread ended at once"))),
+/// A worker with a socket of each place.
+fn worker(places: &mut [Place], common: &Common) -> io::Result<Worker> {
+    let mut worker = Worker {
+        tcp: Vec::new(),
+        unix: Vec::new(),
+        common: common.clone(),
+    };
+    for place in places {
+        match place {
+            Place::Tcp(_, listeners) => worker.tcp.extend(listeners.pop()),
+            Place::Unix(unix) => worker.unix.push(unix.try_clone()?),
         }
     }
+    Ok(worker)
+}
 
-    /// Made on the thread itself, since a ring's runtime does not leave it.
-    fn run(self, ready: &mpsc::Sender<()>) -> io::Result<()> {
-        let Self {
-            listener,
-            method,
-            backend,
-            service,
-            mut stopped,
-            ticker,
-        } = self;
-        backend.runtime()?.block_on(async |uring| {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            let serve = lendfile::serve(listener, service).with_graceful_shutdown(async move {
-                // Resolves when the sender is gone.
-                _ = stopped.changed().await;
-            });
-            let serving = match uring {
-                None => serve.with_method(method)?.into_future(),
-                Some(uring) => serve
-                    .with_backend(uring)?
-                    .with_method(method)?
-                    .into_future(),
-            };
-            if let Some(ticker) = ticker {
-                tokio::spawn(async move { ticker.run().await });
-            }
-            _ = ready.send(());
-            serving.await
-        })
+/// On SIGHUP: what may have changed is read again.
+fn reload() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
     }
+    tracing::info!("reloaded");
+    notify(&[NotifyState::Ready]);
 }
 
-fn runtime() -> io::Result<Runtime> {
-    runtime::Builder::new_current_thread().enable_all().build()
-}
-
-/// The first line on standard output; programs wait for it.
-fn announce(addr: SocketAddr) {
+/// The first lines on standard output; programs wait for them.
+fn announce(places: &[Place]) {
     let mut stdout = io::stdout().lock();
-    // A reader that has gone away is no reason to stop serving.
-    _ = writeln!(stdout, "listening on http://{addr}");
-    _ = stdout.flush();
-}
-
-/// The signals that end the process: the first one when what runs has finished, the second one at
-/// once.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// Catches them from now on.
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
+    for place in places {
+        // A reader that has gone away is no reason to stop serving.
+        _ = writeln!(stdout, "listening on {place}");
     }
+    _ = stdout.flush();
+    notify(&[NotifyState::Ready]);
+}
 
-    async fn next(&mut self) -> SignalKind {
-        tokio::select! {
-            _ = self.interrupt.recv() => SignalKind::interrupt(),
-            _ = self.terminate.recv() => SignalKind::terminate(),
-        }
+/// Tells systemd, if it waits to be told.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd cannot be told of {state:?}");
     }
 }

@@ -1,0 +1,217 @@
+//! What the values of flags may look like.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use http::{HeaderName, HeaderValue};
+use lendfile::Method;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// An address and a port.
+    Address(SocketAddr),
+    /// A name that stands for addresses, and a port.
+    Name(String, u16),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Listen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const SYNTAX: &str = "give an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:80 or [::1]:0, or a name such as localhost:8080, or unix:/path/of/socket";
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err(SYNTAX),
+                path => Ok(Self::Unix(path.into())),
+            };
+        }
+        if let Ok(addr) = text.parse() {
+            return Ok(Self::Address(addr));
+        }
+        let (name, port) = text.rsplit_once(':').ok_or(SYNTAX)?;
+        let letter = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        // 127.1:80 and the like would be resolved to something that nobody meant.
+        let named = name.chars().all(letter) && name.contains(|c: char| c.is_ascii_alphabetic());
+        match port.parse() {
+            Ok(port) if named => Ok(Self::Name(name.into(), port)),
+            _ => Err(SYNTAX),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(addr) => addr.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A limit that can be `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OrOff<T>(pub(crate) Option<T>);
+
+fn or_off<T>(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<OrOff<T>, String> {
+    match text {
+        "off" => Ok(OrOff(None)),
+        text => parse(text).map(|value| OrOff(Some(value))),
+    }
+}
+
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write 500ms, 30s or 2m")),
+    }
+}
+
+pub(crate) fn timeout(text: &str) -> Result<OrOff<Duration>, String> {
+    or_off(text, |text| match duration(text) {
+        Ok(Duration::ZERO) => Err("no time at all; write off for no limit".into()),
+        duration => duration,
+    })
+}
+
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    match text.parse::<ByteSize>() {
+        Ok(size) => Ok(size.as_u64()),
+        Err(error) => Err(format!("{error}; write 1000, 64KiB or 10MB")),
+    }
+}
+
+/// Bytes per second.
+pub(crate) fn rate(text: &str) -> Result<OrOff<NonZeroU64>, String> {
+    or_off(text, |text| {
+        let number = text.strip_suffix("/s").unwrap_or(text);
+        NonZeroU64::new(bytes(number)?).ok_or("nothing at all; write off for no limit".into())
+    })
+}
+
+pub(crate) fn count(text: &str) -> Result<OrOff<NonZeroU64>, String> {
+    or_off(text, |text| {
+        text.parse()
+            .map_err(|_| "write a number from 1 on, or off".into())
+    })
+}
+
+/// Permissions in octal.
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or("write permissions in octal, such as 660".into())
+}
+
+pub(crate) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    const SYNTAX: &str = "write Name: value";
+    let (name, value) = text.split_once(':').ok_or(SYNTAX)?;
+    let name = name
+        .trim()
+        .parse()
+        .map_err(|error| format!("{error}; {SYNTAX}"))?;
+    let value = value
+        .trim()
+        .parse()
+        .map_err(|error| format!("{error}; {SYNTAX}"))?;
+    Ok((name, value))
+}
+
+/// A `Cache-Control` value, and what it is for: every file, a media range or a glob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheRule {
+    pub(crate) pattern: Option<String>,
+    pub(crate) value: HeaderValue,
+}
+
+impl FromStr for CacheRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // A directive's `=` (max-age=60) is no pattern's end: those are followed by a colon.
+        let (pattern, value) = match text.split_once(':') {
+            Some((pattern, value)) => (Some(pattern.trim().to_owned()), value),
+            None => (None, text),
+        };
+        let value = value.trim().parse().map_err(|error| {
+            format!("{error}; write max-age=60 or *.css: max-age=60 or image/*: max-age=60")
+        })?;
+        Ok(Self { pattern, value })
+    }
+}
+
+pub(crate) fn method() -> impl TypedValueParser<Value = Method> {
+    PossibleValuesParser::new(Method::ALL.map(Method::name))
+        .map(|name| name.parse().expect("clap lets only the names pass"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listening_is_by_address_name_or_path() {
+        for (text, listen) in [
+            (
+                "127.0.0.1:80",
+                Some(Listen::Address(([127, 0, 0, 1], 80).into())),
+            ),
+            ("[::1]:0", Some(Listen::Address("[::1]:0".parse().unwrap()))),
+            (
+                "localhost:8080",
+                Some(Listen::Name("localhost".into(), 8080)),
+            ),
+            ("unix:/run/x", Some(Listen::Unix("/run/x".into()))),
+            ("unix:", None),
+            ("8080", None),
+            ("127.1:80", None),
+            ("localhost", None),
+            ("localhost:http", None),
+            ("::1:80:", None),
+        ] {
+            assert_eq!(text.parse().ok(), listen, "{text}");
+            if let Some(listen) = listen {
+                assert_eq!(listen.to_string(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn limits_have_units_and_can_be_off() {
+        assert_eq!(timeout("off").unwrap(), OrOff(None));
+        assert_eq!(
+            timeout("1m 30s").unwrap(),
+            OrOff(Some(Duration::from_secs(90)))
+        );
+        assert!(timeout("0s").is_err() && timeout("30").is_err());
+        assert_eq!(bytes("64KiB").unwrap(), 65536);
+        assert_eq!(rate("10MB/s").unwrap(), OrOff(NonZeroU64::new(10_000_000)));
+        assert!(rate("0").is_err() && count("0").is_err());
+        assert_eq!(count("5").unwrap(), OrOff(NonZeroU64::new(5)));
+        assert_eq!(mode("660").unwrap(), 0o660);
+        assert!(mode("888").is_err() && mode("1777").is_err());
+    }
+
+    #[test]
+    fn a_header_is_a_name_and_a_value() {
+        let (name, value) = header("X-Robots-Tag: noindex").unwrap();
+        assert_eq!(
+            (name.as_str(), value.as_bytes()),
+            ("x-robots-tag", &b"noindex"[..])
+        );
+        assert!(header("no colon").is_err() && header("a b: c").is_err());
+    }
+}
