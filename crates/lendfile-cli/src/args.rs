@@ -38,7 +38,7 @@ LENDFILE_LOG=lendfile_core=debug logs each transfer to standard error.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Bench(Bench),
+    Bench(Box<Bench>),
     Generate(Generate),
     Probe(Probe),
     Serve(Box<Serve>),
