@@ -7,6 +7,7 @@ pub mod client;
 pub mod conformance;
 pub mod content;
 pub mod hostile;
+pub mod log;
 pub mod process;
 pub mod server;
 pub mod uring;

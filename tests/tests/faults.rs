@@ -9,6 +9,7 @@ use std::time::Duration;
 use lendfile::ServeDir;
 use lendfile_tests::client::Client;
 use lendfile_tests::content;
+use lendfile_tests::log::log;
 use lendfile_tests::process::{descriptors, eventually, resident_of};
 use lendfile_tests::server::{Network, Server, Stack, methods};
 
@@ -219,32 +220,4 @@ fn a_file_that_grows_is_sent_in_the_promised_length_and_a_replaced_one_as_it_was
             "{which}: now the new one"
         );
     });
-}
-
-/// A log that can be read: the subscriber, and what it has heard.
-fn log() -> (tracing::Dispatch, impl Fn() -> String) {
-    use std::sync::Arc;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .with_writer(move || writer.clone())
-        .finish();
-    let heard = move || String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    (tracing::Dispatch::new(subscriber), heard)
 }

@@ -24,6 +24,9 @@
 //! Entity tags are strong, made of inode, length and time; weak while the file is younger than two
 //! seconds. Each [coding](ServeDir::precompressed) has its own.
 //!
+//! A directory without an index is 404 unless [listings](ServeDir::listing) are asked for: HTML, or
+//! JSON by `Accept`.
+//!
 //! # What is kept, and changing files
 //!
 //! A short file is kept in memory for a while, together with its tag and date; a long one is kept
