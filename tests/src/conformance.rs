@@ -156,7 +156,8 @@ async fn send_file<T: Transport>(transport: &mut T, mut region: FileRegion, meth
             .expect("sending");
         assert!(sent.bytes > 0 && sent.bytes as u64 <= region.len());
         assert_ne!(sent.method, Method::Auto);
-        if method != Method::Auto {
+        let last_page = method == Method::Mmap && sent.bytes <= 4096;
+        if method != Method::Auto && !last_page {
             assert_eq!(sent.method, method, "an explicit method is kept");
         }
         region.advance(sent.bytes as u64);

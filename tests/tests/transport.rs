@@ -61,7 +61,7 @@ async fn epoll_over_unix_sockets_conforms_with_every_method() {
 async fn a_file_that_refuses_sendfile_is_copied_from_then_on() {
     let Some(file) = refusing_file() else { return };
     let expected = std::fs::read("/proc/config.gz").unwrap();
-    for method in [Method::Auto, Method::Sendfile] {
+    for method in [Method::Auto, Method::Sendfile, Method::Splice] {
         let file = OpenFile::open("/proc/config.gz").unwrap_or(file.clone());
         assert_eq!(file.refused(), MethodSet::EMPTY);
         let (mut transport, mut peer) = epoll_tcp(method);

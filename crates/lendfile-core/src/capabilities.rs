@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use crate::{Error, ErrorKind, Method, MethodSet, OpenFile, statistics};
+use crate::{Error, ErrorKind, FileRegion, Method, MethodSet, OpenFile, statistics};
 
 /// What a transport can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +139,29 @@ pub fn refusal(error: &io::Error) -> Refusal {
             Refusal::Unsupported
         }
         _ => Refusal::Error,
+    }
+}
+
+/// Names the file in an error that is its fault, after a call that touches both it and a socket.
+///
+/// These are what filesystems answer to reads, and no socket to writes: an I/O error, a checksum
+/// that does not match, a FUSE or network filesystem whose server has gone. All else is taken for
+/// the peer's doing and left as it is.
+pub fn blame(error: io::Error, region: &FileRegion) -> io::Error {
+    match Errno::from_io_error(&error) {
+        Some(
+            Errno::ACCESS
+            | Errno::BADMSG
+            | Errno::CONNABORTED
+            | Errno::IO
+            | Errno::NODATA
+            | Errno::NOTCONN
+            | Errno::NXIO
+            | Errno::REMOTEIO
+            | Errno::STALE
+            | Errno::UCLEAN,
+        ) => region.unreadable(error).into(),
+        _ => error,
     }
 }
 

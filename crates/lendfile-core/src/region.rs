@@ -191,6 +191,12 @@ impl FileRegion {
         first
     }
 
+    /// The error for a read of this region that failed.
+    pub fn unreadable(&self, source: io::Error) -> Error {
+        let message = format!("reading {} bytes at {}", self.len, self.offset);
+        Error::new(ErrorKind::FileUnreadable, message).with_source(source)
+    }
+
     /// Notes that the file ended at or before this region's start, and makes the error for it.
     pub fn ended_early(&self) -> Error {
         self.file.ended_early.store(true, Ordering::Relaxed);

@@ -22,6 +22,14 @@ pub(crate) fn with_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
     BUFFER.with_borrow_mut(|buffer| f(buffer.as_mut()))
 }
 
+/// `MSG_MORE` if `more` follows.
+pub(crate) fn more_flag(more: bool) -> SendFlags {
+    match more {
+        true => SendFlags::MORE,
+        false => SendFlags::empty(),
+    }
+}
+
 /// `sendmsg(2)` without SIGPIPE and without waiting.
 pub(crate) fn send(
     socket: impl std::os::fd::AsFd,

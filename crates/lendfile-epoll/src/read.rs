@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use lendfile_core::{Error, ErrorKind, FileRegion};
+use lendfile_core::FileRegion;
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::time::Sleep;
@@ -48,8 +48,8 @@ impl FileReader {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::FileChanged`] if the file has ended before the region, and
-    /// [`ErrorKind::FileUnreadable`] with the errno if reading failed.
+    /// [`FileChanged`](lendfile_core::ErrorKind::FileChanged) if the file has ended before the region, and
+    /// [`FileUnreadable`](lendfile_core::ErrorKind::FileUnreadable) with the errno if reading failed.
     ///
     /// # Panics
     ///
@@ -113,11 +113,7 @@ impl FileReader {
                     file.refuse_nowait();
                     flags = ReadWriteFlags::empty();
                 }
-                Err(errno) => {
-                    let message = format!("reading {len} bytes at {}", region.offset());
-                    let error = Error::new(ErrorKind::FileUnreadable, message);
-                    return Poll::Ready(Err(error.with_source(errno.into()).into()));
-                }
+                Err(errno) => return Poll::Ready(Err(region.unreadable(errno.into()).into())),
             }
         }
     }

@@ -184,7 +184,7 @@ impl<S: Socket> Drop for SendFile<'_, S> {
     fn drop(&mut self) {
         if let Ok(transport) = &mut self.transport {
             // The socket's owner goes on without it.
-            transport.release();
+            transport.let_go();
         }
         if !self.ended && self.progress.bytes() > 0 {
             self.progress.end(Outcome::Aborted, self.len);

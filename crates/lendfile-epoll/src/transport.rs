@@ -1,53 +1,32 @@
-//! The transport over one socket: which method, tried how often, waiting for what.
+//! The transport over one socket of tokio's.
 
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use lendfile_core::capabilities::{self, Refusal};
+use lendfile_core::capabilities;
 use lendfile_core::{
-    Capabilities, Continuation, Error, ErrorKind, FileRegion, Method, MethodSet, Sent, Transport,
+    Capabilities, Continuation, Error, FileRegion, Method, MethodSet, Sent, Transport,
 };
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
-use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::cork::Cork;
-use crate::options::Fallback;
-use crate::socket::is_transient;
-use crate::{FileReader, Socket, copy};
-
-/// The most that one sendfile is asked for: the fastest size measured (6.8–8.5 GB/s against
-/// 5.2–5.5 at 64 KiB; Linux 6.18, loopback), and 0.15 ms of a thread's time.
-const SENDFILE_BYTES: usize = 1 << 20;
-
-/// How often sendfile may say EAGAIN of a writable socket before the file is held to be the cause.
-const EAGAIN_TRIES: u32 = 4;
-
-const CAPABILITIES: Capabilities = Capabilities::new(MethodSet::EMPTY.with(Method::Sendfile));
+use crate::Socket;
+use crate::sender::{CAPABILITIES, FileSender};
 
 /// A [`Transport`] over a socket registered with tokio.
 pub struct EpollTransport<S> {
     socket: S,
-    method: Method,
-    fallback: Fallback,
-    cork: Cork,
-    reader: FileReader,
+    sender: FileSender,
 }
 
 impl<S: Socket> EpollTransport<S> {
     /// A transport that chooses the method itself.
     pub fn new(socket: S) -> Self {
         Self {
-            cork: Cork::new(socket.gains_by_cork()),
+            sender: FileSender::new(&socket),
             socket,
-            method: Method::Auto,
-            fallback: Fallback::Allowed,
-            reader: FileReader::new(),
         }
     }
 
@@ -59,7 +38,7 @@ impl<S: Socket> EpollTransport<S> {
     /// backend's.
     pub fn with_method(mut self, method: Method) -> Result<Self, Error> {
         capabilities::choose(method, &CAPABILITIES, MethodSet::EMPTY)?;
-        self.method = method;
+        self.sender.ask_for(method);
         Ok(self)
     }
 
@@ -67,13 +46,8 @@ impl<S: Socket> EpollTransport<S> {
     /// [`Unavailable`](lendfile_core::ErrorKind::Unavailable), and none of it is sent.
     #[must_use]
     pub fn strict(mut self) -> Self {
-        self.fallback = Fallback::Refused;
+        self.sender.refuse_fallback();
         self
-    }
-
-    /// Lets go of what may have been held back for bytes that now do not come.
-    pub(crate) fn release(&mut self) {
-        self.cork.release(&self.socket);
     }
 
     /// What every transport of this backend can do.
@@ -84,125 +58,23 @@ impl<S: Socket> EpollTransport<S> {
     /// Asks for another method from now on; one that this backend does not have is an error of the
     /// next send.
     pub fn ask_for(&mut self, method: Method) {
-        self.method = method;
+        self.sender.ask_for(method);
     }
 
     /// Has the socket hold back partial segments if a body of `len` bytes gains by it, for whoever
     /// sends it some other way.
     pub fn hold_back(&mut self, len: u64, continuation: Continuation) {
-        self.cork.hold(&self.socket, len, continuation);
+        self.sender.hold_back(&self.socket, len, continuation);
     }
 
-    /// Lets go what was held back.
+    /// Lets go of what is held back, perhaps for bytes that now do not come.
     pub fn let_go(&mut self) {
-        self.cork.release(&self.socket);
+        self.sender.release(&self.socket);
     }
 
     /// The socket.
     pub fn socket(&self) -> &S {
         &self.socket
-    }
-
-    fn poll_sendfile(
-        &mut self,
-        cx: &mut Context<'_>,
-        region: &FileRegion,
-    ) -> Poll<io::Result<Sent>> {
-        // Never more than the region, which lies within the file: past its end the kernel would
-        // keep MSG_MORE on and the tail would wait 200 ms (golang/go#41513).
-        let count = usize::try_from(region.len()).map_or(SENDFILE_BYTES, |n| n.min(SENDFILE_BYTES));
-        let mut syscalls = 0;
-        loop {
-            ready!(self.socket.poll_write_ready(cx))?;
-            let sent = self
-                .socket
-                .try_write_io(|| sendfile(&self.socket, region, count, &mut syscalls));
-            match sent {
-                Ok(bytes) => {
-                    return Poll::Ready(Ok(Sent {
-                        bytes,
-                        method: Method::Sendfile,
-                        syscalls,
-                        cold_waits: 0,
-                    }));
-                }
-                Err(error) if is_transient(&error) => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        region: &FileRegion,
-        more: SendFlags,
-    ) -> Poll<io::Result<Sent>> {
-        let mut syscalls = 0;
-        loop {
-            // First the socket: what is read for a full one would be read again.
-            ready!(self.socket.poll_write_ready(cx))?;
-            let (reader, socket) = (&mut self.reader, &self.socket);
-            let sent = copy::with_buffer(|buffer| {
-                let n = ready!(reader.poll_read(cx, region, buffer))?;
-                // Whether more of the region follows is known only now.
-                let more = match n as u64 == region.len() {
-                    true => more,
-                    false => SendFlags::MORE,
-                };
-                syscalls += 2;
-                let bufs = [IoSlice::new(&buffer[..n])];
-                Poll::Ready(socket.try_write_io(|| copy::send(socket, &bufs, more)))
-            });
-            match ready!(sent) {
-                Ok(bytes) => {
-                    return Poll::Ready(Ok(Sent {
-                        bytes,
-                        method: Method::Copy,
-                        syscalls,
-                        cold_waits: 0,
-                    }));
-                }
-                Err(error) if is_transient(&error) => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    fn poll_method(
-        &mut self,
-        cx: &mut Context<'_>,
-        region: &FileRegion,
-        continuation: Continuation,
-    ) -> Poll<io::Result<Sent>> {
-        loop {
-            let choose = match self.fallback {
-                Fallback::Allowed => capabilities::choose,
-                Fallback::Refused => capabilities::insist,
-            };
-            let refused = region.file().refused();
-            let method = choose(self.method, &CAPABILITIES, refused).map_err(io::Error::from)?;
-            if method != Method::Sendfile {
-                return self.poll_copy(cx, region, more_flag(continuation));
-            }
-            match ready!(self.poll_sendfile(cx, region)) {
-                Ok(sent) if sent.bytes == 0 => {
-                    return Poll::Ready(Err(region.ended_early().into()));
-                }
-                Ok(sent) => return Poll::Ready(Ok(sent)),
-                Err(error) => match capabilities::refusal(&error) {
-                    Refusal::Unsupported if self.fallback == Fallback::Refused => {
-                        let message = format!("method {method} cannot be had for this file");
-                        let unavailable = Error::new(ErrorKind::Unavailable, message);
-                        return Poll::Ready(Err(unavailable.with_source(error).into()));
-                    }
-                    Refusal::Unsupported => {
-                        capabilities::downgrade(region.file(), method, &CAPABILITIES, &error);
-                    }
-                    Refusal::Error => return Poll::Ready(Err(error)),
-                },
-            }
-        }
     }
 }
 
@@ -217,22 +89,8 @@ impl<S: Socket> Transport for EpollTransport<S> {
         plain: &[IoSlice<'_>],
         continuation: Continuation,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.socket.poll_write_ready(cx))?;
-            let more = more_flag(continuation);
-            let sent = self
-                .socket
-                .try_write_io(|| copy::send(&self.socket, plain, more));
-            match sent {
-                Err(error) if is_transient(&error) => {}
-                sent => {
-                    if continuation == Continuation::End {
-                        self.cork.release(&self.socket);
-                    }
-                    return Poll::Ready(sent);
-                }
-            }
-        }
+        self.sender
+            .poll_send_plain(cx, &self.socket, plain, continuation)
     }
 
     fn poll_send_file(
@@ -241,20 +99,12 @@ impl<S: Socket> Transport for EpollTransport<S> {
         region: &FileRegion,
         continuation: Continuation,
     ) -> Poll<io::Result<Sent>> {
-        self.cork.hold(&self.socket, region.len(), continuation);
-        let sent = ready!(self.poll_method(cx, region, continuation));
-        let ended = match &sent {
-            Ok(sent) => continuation == Continuation::End && sent.bytes as u64 == region.len(),
-            Err(_) => true,
-        };
-        if ended {
-            self.cork.release(&self.socket);
-        }
-        Poll::Ready(sent)
+        self.sender
+            .poll_send(cx, &self.socket, region, continuation)
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.cork.release(&self.socket);
+        self.let_go();
         AsyncWrite::poll_shutdown(Pin::new(&mut self.socket), cx)
     }
 
@@ -270,7 +120,7 @@ impl<S: Socket> Transport for EpollTransport<S> {
     }
 
     fn method(&self) -> Method {
-        self.method
+        self.sender.method()
     }
 }
 
@@ -278,51 +128,7 @@ impl<S: fmt::Debug> fmt::Debug for EpollTransport<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EpollTransport")
             .field("socket", &self.socket)
-            .field("method", &self.method)
-            .finish_non_exhaustive()
+            .field("sender", &self.sender)
+            .finish()
     }
-}
-
-fn more_flag(continuation: Continuation) -> SendFlags {
-    match continuation {
-        Continuation::End => SendFlags::empty(),
-        Continuation::More => SendFlags::MORE,
-    }
-}
-
-/// `sendfile(2)`; WouldBlock only if the socket is its cause.
-///
-/// A FUSE server may answer a read with EAGAIN, for which no readiness would ever come, so EAGAIN
-/// is believed only when the socket is not writable (0.3 µs, and only when a buffer has been
-/// filled). The socket may have been drained between the two calls; not several times in a row.
-fn sendfile<S: Socket>(
-    socket: &S,
-    region: &FileRegion,
-    count: usize,
-    syscalls: &mut u32,
-) -> io::Result<usize> {
-    for _ in 0..EAGAIN_TRIES {
-        *syscalls += 1;
-        let mut offset = region.offset();
-        match rustix::fs::sendfile(socket, region.file(), Some(&mut offset), count) {
-            Err(Errno::AGAIN) if is_writable(socket) => {}
-            sent => return Ok(sent?),
-        }
-    }
-    // Either the file, which can be asked, or the kernel has no memory for the socket now, and
-    // will say when it has.
-    match rustix::io::pread(region.file(), &mut [0_u8; 1], region.offset()) {
-        Err(Errno::AGAIN) => {
-            let message = "the file's filesystem answers EAGAIN";
-            Err(Error::new(ErrorKind::FileUnreadable, message).into())
-        }
-        _ => Err(io::ErrorKind::WouldBlock.into()),
-    }
-}
-
-/// Whether the socket takes bytes now, asked of the kernel.
-pub fn is_writable(socket: impl AsFd) -> bool {
-    let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
-    let polled = rustix::event::poll(&mut fds, Some(&Timespec::default()));
-    polled == Ok(1) && fds[0].revents().contains(PollFlags::OUT)
 }
