@@ -28,6 +28,7 @@ pub mod statistics;
 mod stream;
 mod transfer;
 mod transport;
+mod warm;
 
 pub use capabilities::Capabilities;
 pub use error::{Error, ErrorKind, log_file_failure};

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::lent::Mapping;
+use crate::warm::Warm;
 use crate::{Error, ErrorKind, Method, MethodSet};
 
 /// An open regular file and what was true of it when it was opened.
@@ -20,6 +21,8 @@ pub struct OpenFile {
     metadata: Metadata,
     refused: AtomicU16,
     refuses_nowait: AtomicBool,
+    hides_residency: AtomicBool,
+    warm: Warm,
     ended_early: AtomicBool,
     /// Shared by the transfers under way, so that they use one mapping. Weak: a mapping keeps a
     /// deleted file's blocks, so it goes with its last user.
@@ -42,6 +45,8 @@ impl OpenFile {
             metadata,
             refused: AtomicU16::new(0),
             refuses_nowait: AtomicBool::new(false),
+            hides_residency: AtomicBool::new(false),
+            warm: Warm::default(),
             ended_early: AtomicBool::new(false),
             mapping: Mutex::new(Weak::new()),
         }))
@@ -101,6 +106,33 @@ impl OpenFile {
         if !self.refuses_nowait.swap(true, Ordering::Relaxed) {
             tracing::debug!("the file's filesystem has no reads that do not wait");
         }
+    }
+
+    /// Whether `cachestat` and `mincore` tell nothing of it: it is somebody else's, or the kernel
+    /// is older than 6.5.
+    pub fn hides_residency(&self) -> bool {
+        self.hides_residency.load(Ordering::Relaxed)
+    }
+
+    /// Notes that they do not.
+    pub fn hide_residency(&self) {
+        self.hides_residency.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes from `offset` on that are believed to be in the page cache, since somebody found them
+    /// there a moment ago.
+    pub fn known_warm(&self, offset: u64) -> u64 {
+        self.warm.known(offset)
+    }
+
+    /// Notes that `len` bytes from `offset` on were found in the page cache.
+    pub fn note_warm(&self, offset: u64, len: u64) {
+        self.warm.note(offset, len);
+    }
+
+    /// Notes that a send of pages believed to be there had to wait for them.
+    pub fn forget_warm(&self) {
+        self.warm.forget();
     }
 }
 

@@ -4,17 +4,20 @@
 //! Nothing here spawns a task or a blocking job: a send is tried, and when the socket is full the
 //! task waits for tokio to report it writable.
 //!
-//! What it does not do yet: `sendfile` of pages that are not in the page cache waits for the disk
-//! inside the call, which stalls the thread (measured: up to 18 ms per 256 KiB on a busy disk).
+//! No poll waits for the disk: pages that are not in the page cache are awaited, by looking again
+//! each millisecond where the filesystem can be asked, and by a few helper threads of this crate
+//! where it cannot.
 #![forbid(unsafe_code)]
 
 mod arrival;
 mod backend;
 mod borrowed;
 mod buffer;
+mod cold;
 mod copy;
 mod cork;
 mod destination;
+mod fetch;
 mod mmap;
 mod options;
 mod pace;

@@ -4,37 +4,39 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lendfile_core::FileRegion;
-use rustix::fs::Advice;
+use lendfile_core::{FileRegion, statistics};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::time::Sleep;
 
-/// Readahead asked for when a page is missing. `posix_fadvise(WILLNEED)` takes 0.4–1.3 ms per MiB
-/// at worst (measured), so it is not made larger.
-const READAHEAD_BYTES: u64 = 1 << 20;
+use crate::cold;
+use crate::fetch::{Fetch, Purpose};
 
 /// Time between two looks at a page that is on its way; tokio's timers tick at 1 ms.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// Looks before the read waits for the disk in the call after all: a second and a half covers a
-/// disk that is busy, and no probe can promise that the page ever stays long enough to be seen.
-const LOOKS: u32 = 1500;
+/// Time after which the read waits for the disk in the call after all: no probe can promise that
+/// the page ever stays long enough to be seen.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// The most bytes that are read in a call that may wait for the disk.
 const BLOCKING_BYTES: usize = 64 << 10;
 
 /// Reads of one file, one after the other, each without blocking the thread.
 ///
-/// `preadv2(RWF_NOWAIT)` reads what is in the page cache; when nothing is, readahead is started
-/// and the task sleeps until it is there. Where the filesystem does not support that call
-/// (overlayfs, FUSE) or the page does not come, up to 64 KiB are read in a call that may wait for
-/// the disk: that is the bound by which one read can delay its thread.
+/// `preadv2(RWF_NOWAIT)` reads what is in the page cache; when nothing is, it has started the
+/// kernel's readahead, and the task sleeps until the pages are there. Where the filesystem does not
+/// support that call (overlayfs, tmpfs, FUSE), what `mincore` finds in the page cache is read at
+/// once and all else by a helper thread. Only a page that does not come for a second and a half is
+/// read, 64 KiB at a time, in a call that may wait for the disk.
 #[derive(Debug, Default)]
 pub struct FileReader {
     sleep: Option<Pin<Box<Sleep>>>,
-    looks: u32,
+    since: Option<Instant>,
+    /// Rarely there, and large.
+    fetch: Option<Box<Fetch>>,
+    cold_waits: u32,
 }
 
 impl FileReader {
@@ -68,53 +70,120 @@ impl FileReader {
         if len == 0 {
             return Poll::Ready(Ok(0));
         }
-        let mut flags = match region.file().refuses_nowait() {
-            true => ReadWriteFlags::empty(),
-            false => ReadWriteFlags::NOWAIT,
-        };
+        let mut patient = true;
         loop {
             if let Some(sleep) = &mut self.sleep {
                 ready!(sleep.as_mut().poll(cx));
                 self.sleep = None;
             }
-            let bound = match flags.contains(ReadWriteFlags::NOWAIT) {
-                true => len,
-                false => len.min(BLOCKING_BYTES),
+            if region.file().refuses_nowait() {
+                return self.poll_opaque(cx, region, &mut buf[..len]);
+            }
+            let (flags, bound) = match patient {
+                true => (ReadWriteFlags::NOWAIT, len),
+                false => (ReadWriteFlags::empty(), len.min(BLOCKING_BYTES)),
             };
             let bufs = &mut [io::IoSliceMut::new(&mut buf[..bound])];
-            let file = region.file();
-            match rustix::io::preadv2(file, bufs, region.offset(), flags) {
+            match rustix::io::preadv2(region.file(), bufs, region.offset(), flags) {
                 // Linux 5.9 and 5.10 may say 0 for "not now" (preadv2(2), BUGS).
-                Ok(0) if flags.contains(ReadWriteFlags::NOWAIT) => {
-                    flags = ReadWriteFlags::empty();
-                }
+                Ok(0) if patient => patient = false,
                 Ok(0) => return Poll::Ready(Err(region.ended_early().into())),
                 Ok(n) => {
-                    self.looks = 0;
+                    self.since = None;
                     return Poll::Ready(Ok(n));
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) if flags.contains(ReadWriteFlags::NOWAIT) => {
-                    if self.looks == 0 {
-                        let window = std::num::NonZeroU64::new(region.len().min(READAHEAD_BYTES));
-                        // Only advice: without it the read below waits instead.
-                        _ = rustix::fs::fadvise(file, region.offset(), window, Advice::WillNeed);
-                    }
-                    self.looks += 1;
-                    if self.looks > LOOKS {
-                        flags = ReadWriteFlags::empty();
+                Err(Errno::AGAIN) if patient => {
+                    let since = *self.since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > PATIENCE {
+                        statistics::STALLS.increment();
+                        patient = false;
                     } else {
+                        self.wait();
                         self.sleep = Some(Box::pin(tokio::time::sleep(LOOK_AGAIN)));
                     }
                 }
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
-                    if flags.contains(ReadWriteFlags::NOWAIT) =>
-                {
-                    file.refuse_nowait();
-                    flags = ReadWriteFlags::empty();
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if patient => {
+                    region.file().refuse_nowait();
                 }
                 Err(errno) => return Poll::Ready(Err(region.unreadable(errno.into()).into())),
             }
+        }
+    }
+
+    /// How often it had to wait for the disk since this was last asked.
+    pub fn take_cold_waits(&mut self) -> u32 {
+        std::mem::take(&mut self.cold_waits)
+    }
+
+    fn wait(&mut self) {
+        self.cold_waits += 1;
+        statistics::COLD_WAITS.increment();
+    }
+
+    /// Reads a file that has no reads that do not wait: at once if it is known to be in the page
+    /// cache, else by a helper thread.
+    fn poll_opaque(
+        &mut self,
+        cx: &mut Context<'_>,
+        region: &FileRegion,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let (file, offset) = (region.file(), region.offset());
+        self.fetch.take_if(|fetch| !fetch.is_at(file, offset));
+        if self.fetch.is_none() {
+            let resident = match file.known_warm(offset) {
+                0 => {
+                    let found = cold::opaque_resident(file, offset, buf.len() as u64);
+                    if found > 0 {
+                        file.note_warm(offset, found);
+                    }
+                    found
+                }
+                known => known,
+            };
+            let resident = usize::try_from(resident).unwrap_or(usize::MAX);
+            if resident > 0 {
+                let bound = buf.len().min(resident);
+                return Poll::Ready(read_at_once(region, &mut buf[..bound]));
+            }
+            let mut rest = region.clone();
+            match Fetch::start(rest.split_to(buf.len() as u64), Purpose::Bytes) {
+                Ok(fetch) => self.fetch = Some(Box::new(fetch)),
+                // No thread to be had: a little of it may wait.
+                Err(_) => {
+                    let bound = buf.len().min(BLOCKING_BYTES);
+                    return Poll::Ready(read_at_once(region, &mut buf[..bound]));
+                }
+            }
+            self.wait();
+        }
+        let Some(fetch) = &mut self.fetch else {
+            return Poll::Pending;
+        };
+        let read = ready!(fetch.poll(cx));
+        self.fetch = None;
+        let (n, bytes) = read?;
+        if n == 0 {
+            return Poll::Ready(Err(region.ended_early().into()));
+        }
+        // A caller may come back with less room.
+        let n = n.min(buf.len());
+        if let Some(bytes) = bytes {
+            buf[..n].copy_from_slice(&bytes.as_ref()[..n]);
+        }
+        Poll::Ready(Ok(n))
+    }
+}
+
+/// A read that is not expected to wait.
+fn read_at_once(region: &FileRegion, buf: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match rustix::io::pread(region.file(), &mut *buf, region.offset()) {
+            Ok(0) => return Err(region.ended_early().into()),
+            Ok(n) => return Ok(n),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(region.unreadable(errno.into()).into()),
         }
     }
 }

@@ -3,12 +3,14 @@
 use std::io::{self, IoSlice};
 use std::mem;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use lendfile_core::capabilities::{self, Refusal};
 use lendfile_core::lent::CannotLend;
-use lendfile_core::{Capabilities, Continuation, FileRegion, Method, MethodSet, Sent};
+use lendfile_core::{Capabilities, Continuation, FileRegion, Method, MethodSet, Sent, statistics};
 use rustix::net::SendFlags;
 
+use crate::cold::{Cold, NotWarm};
 use crate::cork::Cork;
 use crate::options::Fallback;
 use crate::socket::is_transient;
@@ -22,6 +24,9 @@ pub(crate) const CAPABILITIES: Capabilities = Capabilities::new(
         .with(Method::Splice),
 );
 
+/// A call that lasts longer has waited for something: 1 MiB takes 0.15 ms.
+const STALL: Duration = Duration::from_millis(5);
+
 /// What one socket is sent files with. Not the socket itself, which may be borrowed.
 #[derive(Debug)]
 pub(crate) struct FileSender {
@@ -29,6 +34,7 @@ pub(crate) struct FileSender {
     fallback: Fallback,
     cork: Cork,
     reader: FileReader,
+    cold: Cold,
     spent: Spent,
 }
 
@@ -61,6 +67,7 @@ impl FileSender {
             fallback: Fallback::Allowed,
             cork: Cork::new(socket.gains_by_cork()),
             reader: FileReader::new(),
+            cold: Cold::default(),
             spent: Spent::default(),
         }
     }
@@ -152,18 +159,37 @@ impl FileSender {
             let method = choose(self.method, &CAPABILITIES, refused)?;
             // First the socket: nothing is read for one that is full.
             ready!(socket.poll_write_ready(cx))?;
+            let mut part = region.clone();
+            let mut follows = continuation;
+            if method != Method::Copy {
+                let waits = &mut self.spent.cold_waits;
+                let warm = match ready!(self.cold.poll_warm(cx, region, waits)) {
+                    Ok(warm) => warm,
+                    Err(NotWarm::Io(error)) => return Poll::Ready(Err(error)),
+                    Err(NotWarm::KeepsNone) => {
+                        let reason = io::Error::other("no page of it stays in the page cache");
+                        capabilities::downgrade(region.file(), method, &CAPABILITIES, &reason);
+                        continue;
+                    }
+                };
+                part = part.split_to(warm);
+                if part.len() < region.len() {
+                    follows = Continuation::More;
+                }
+            }
+            let began = Instant::now();
             let syscalls = &mut self.spent.syscalls;
             let sent = match method {
-                Method::Sendfile => sendfile::send(socket, region, syscalls).map(|n| (n, method)),
+                Method::Sendfile => sendfile::send(socket, &part, syscalls).map(|n| (n, method)),
                 Method::Splice => match Pipe::take() {
-                    Ok(mut pipe) => splice::send(socket, region, continuation, &mut pipe, syscalls)
+                    Ok(mut pipe) => splice::send(socket, &part, follows, &mut pipe, syscalls)
                         .map(|n| (n, method)),
                     Err(_) => {
                         missing = missing.with(method);
                         continue;
                     }
                 },
-                Method::Mmap => match mmap::send(socket, region, continuation, syscalls) {
+                Method::Mmap => match mmap::send(socket, &part, follows, syscalls) {
                     Ok(sent) => Ok(sent),
                     Err(mmap::Failure::Io(error)) => Err(error),
                     Err(mmap::Failure::CannotMap(CannotLend::Poisoned)) => {
@@ -182,7 +208,14 @@ impl FileSender {
             };
             match sent {
                 Ok((0, _)) => return Poll::Ready(Err(region.ended_early().into())),
-                Ok((bytes, method)) => return Poll::Ready(Ok(self.spent.on(bytes, method))),
+                Ok((bytes, method)) => {
+                    if began.elapsed() > STALL {
+                        self.note_stall(region, method);
+                    }
+                    self.cold.sent(region.offset(), bytes as u64);
+                    self.spent.cold_waits += self.reader.take_cold_waits();
+                    return Poll::Ready(Ok(self.spent.on(bytes, method)));
+                }
                 Err(error) if is_transient(&error) => {}
                 Err(error) => match capabilities::refusal(&error) {
                     Refusal::Unsupported if method != Method::Copy => {
@@ -192,6 +225,17 @@ impl FileSender {
                 },
             }
         }
+    }
+
+    /// A call took so long that it has probably waited for the disk: what is believed of the file
+    /// is wrong, or the thread was not running.
+    fn note_stall(&mut self, region: &FileRegion, method: Method) {
+        statistics::STALLS.increment();
+        region.file().forget_warm();
+        tracing::debug!(
+            method = method.name(),
+            "a send took long; is the file in the page cache?"
+        );
     }
 
     /// One read and one send; WouldBlock if the socket is full.

@@ -1,0 +1,243 @@
+//! Reading ahead by threads of our own: the last rung, for files that cannot be asked whether a
+//! page is in the page cache and have no read that does not wait (overlayfs, FUSE, NFS).
+//!
+//! The threads are few, live only while there is something to read, and never touch a socket. One
+//! file keeps at most [`PER_FILE`] of them, so that a filesystem that hangs does not take the
+//! others' with it. This is not `spawn_blocking`: its pool belongs to the application, is 512
+//! threads deep, and a hanging file would fill it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use lendfile_core::{FileRegion, OpenFile, statistics};
+use rustix::io::Errno;
+
+use crate::PageBuffer;
+
+/// Threads in all, as many as nginx's default pool has half of.
+const THREADS: usize = 16;
+
+/// Threads that one file can keep.
+const PER_FILE: usize = 2;
+
+/// How long a thread waits for the next read before it ends.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Their stacks hold a few frames.
+const STACK_BYTES: usize = 128 << 10;
+
+/// Bytes per read: what the kernel's readahead asks a FUSE server for at most by default.
+const READ_BYTES: usize = 128 << 10;
+
+/// What a read is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To have the pages in the page cache.
+    Warm,
+    /// To have the bytes.
+    Bytes,
+}
+
+/// A read under way in a thread. Dropped, it goes on and its result is thrown away.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    region: FileRegion,
+    shared: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+enum State {
+    Running(Option<Waker>),
+    Done(io::Result<(usize, Option<PageBuffer>)>),
+    Taken,
+}
+
+impl Fetch {
+    /// Starts reading the region from its start.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread and none can be made.
+    pub(crate) fn start(region: FileRegion, purpose: Purpose) -> io::Result<Self> {
+        let shared = Arc::new(Mutex::new(State::Running(None)));
+        let job = Job {
+            region: region.clone(),
+            purpose,
+            shared: shared.clone(),
+        };
+        POOL.submit(job)?;
+        statistics::PAGES_FETCHED.increment();
+        Ok(Self { region, shared })
+    }
+
+    /// Whether it reads `file` from `offset` on.
+    pub(crate) fn is_at(&self, file: &Arc<OpenFile>, offset: u64) -> bool {
+        Arc::ptr_eq(self.region.file(), file) && self.region.offset() == offset
+    }
+
+    /// Resolves with the bytes read, and themselves if they were asked for; 0 at the file's end.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(usize, Option<PageBuffer>)>> {
+        let mut state = lock(&self.shared);
+        if let State::Running(waker) = &mut *state {
+            *waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        match std::mem::replace(&mut *state, State::Taken) {
+            State::Done(result) => Poll::Ready(result),
+            _ => Poll::Ready(Err(io::Error::other("polled after its end"))),
+        }
+    }
+}
+
+struct Job {
+    region: FileRegion,
+    purpose: Purpose,
+    shared: Arc<Mutex<State>>,
+}
+
+impl Job {
+    fn run(&self, scratch: &mut PageBuffer) {
+        let want = usize::try_from(self.region.len()).unwrap_or(usize::MAX);
+        let result = match self.purpose {
+            Purpose::Warm => self.read(want, scratch).map(|n| (n, None)),
+            Purpose::Bytes => {
+                let mut bytes = PageBuffer::zeroed(want);
+                let read = self.read(want, &mut bytes);
+                read.map(|n| (n, Some(bytes)))
+            }
+        };
+        let state = std::mem::replace(&mut *lock(&self.shared), State::Done(result));
+        if let State::Running(Some(waker)) = state {
+            waker.wake();
+        }
+    }
+
+    /// Reads up to `want` bytes into `buffer`; an error only if there was none before it.
+    fn read(&self, want: usize, buffer: &mut PageBuffer) -> io::Result<usize> {
+        let mut done = 0;
+        while done < want {
+            let len = READ_BYTES.min(want - done);
+            let at = match self.purpose {
+                Purpose::Bytes => done,
+                Purpose::Warm => 0,
+            };
+            let into = &mut buffer.as_mut()[at..at + len];
+            match rustix::io::pread(self.region.file(), into, self.region.offset() + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(Errno::INTR) => {}
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(self.region.unreadable(errno.into()).into()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn file(&self) -> *const OpenFile {
+        Arc::as_ptr(self.region.file())
+    }
+}
+
+static POOL: Pool = Pool {
+    queue: Mutex::new(Queue {
+        waiting: VecDeque::new(),
+        busy: Vec::new(),
+        threads: 0,
+        idle: 0,
+    }),
+    more: Condvar::new(),
+};
+
+struct Pool {
+    queue: Mutex<Queue>,
+    more: Condvar,
+}
+
+struct Queue {
+    waiting: VecDeque<Job>,
+    /// The address of each file that a thread is reading; never followed.
+    busy: Vec<usize>,
+    threads: usize,
+    idle: usize,
+}
+
+impl Queue {
+    /// The first job whose file may have another thread.
+    fn next(&mut self) -> Option<Job> {
+        let busy = &self.busy;
+        let may_run = |job: &Job| {
+            let its = busy.iter().filter(|file| **file == job.file().addr());
+            its.count() < PER_FILE
+        };
+        let at = self.waiting.iter().position(may_run)?;
+        let job = self.waiting.remove(at)?;
+        self.busy.push(job.file().addr());
+        Some(job)
+    }
+}
+
+impl Pool {
+    fn submit(&'static self, job: Job) -> io::Result<()> {
+        let mut queue = lock(&self.queue);
+        if queue.idle == 0 && queue.threads < THREADS {
+            let thread = thread::Builder::new()
+                .name("lendfile-fetch".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn(|| self.work());
+            match thread {
+                Ok(_) => queue.threads += 1,
+                Err(error) if queue.threads == 0 => return Err(error),
+                Err(_) => {}
+            }
+        }
+        queue.waiting.push_back(job);
+        drop(queue);
+        self.more.notify_one();
+        Ok(())
+    }
+
+    fn work(&self) {
+        let mut scratch = PageBuffer::zeroed(READ_BYTES);
+        let mut queue = lock(&self.queue);
+        loop {
+            if let Some(job) = queue.next() {
+                drop(queue);
+                job.run(&mut scratch);
+                let file = job.file().addr();
+                // Closing it may wait, too.
+                drop(job);
+                queue = lock(&self.queue);
+                if let Some(at) = queue.busy.iter().position(|busy| *busy == file) {
+                    queue.busy.swap_remove(at);
+                }
+                // A job of this file may have been passed over.
+                continue;
+            }
+            queue.idle += 1;
+            let (woken, timeout) = self
+                .more
+                .wait_timeout(queue, IDLE)
+                .unwrap_or_else(PoisonError::into_inner);
+            queue = woken;
+            queue.idle -= 1;
+            if timeout.timed_out() && queue.waiting.is_empty() {
+                queue.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
