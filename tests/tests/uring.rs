@@ -1,40 +1,28 @@
 //! The conformance suite for the ring's methods, and what only rings can get wrong.
 
-use lendfile_core::{Backend, Method};
-use lendfile_tests::conformance::{self, Peer, Subject, pair};
-use lendfile_tests::server::Network;
-use lendfile_tests::uring::runtime_or_skip;
-use lendfile_uring::{Options, Uring, UringTransport};
-use tokio::net::{TcpStream, UnixStream};
+#[path = "uring/aborts.rs"]
+mod aborts;
+#[path = "uring/bounds.rs"]
+mod bounds;
+#[path = "uring/cold.rs"]
+mod cold;
+#[path = "uring/support.rs"]
+mod support;
+#[path = "uring/unavailable.rs"]
+mod unavailable;
 
-/// What goes by a ring, and what may.
-const METHODS: [Method; 4] = [
-    Method::Auto,
-    Method::RingFixed,
-    Method::RingHybrid,
-    Method::RingSplice,
-];
+use lendfile_core::{Continuation, FileRegion, Method, MethodSet, OpenFile, Transport};
+use lendfile_tests::conformance::{self, Subject, refusing_file};
+use lendfile_tests::uring::{BY_RING, runtime_or_skip};
+use lendfile_uring::Options;
+use std::future::poll_fn;
+use std::io::Read;
 
-fn over_tcp(method: Method) -> (UringTransport<TcpStream>, Peer) {
-    let (Peer::Tcp(ours), peer) = pair(Network::Tcp).unwrap() else {
-        unreachable!("a pair of the network asked for")
-    };
-    let socket = TcpStream::from_std(ours).unwrap();
-    let transport = Uring::new().unwrap().transport(socket, method);
-    (transport.unwrap(), peer)
-}
-
-fn over_unix(method: Method) -> (UringTransport<UnixStream>, Peer) {
-    let (Peer::Unix(ours), peer) = pair(Network::Unix).unwrap() else {
-        unreachable!("a pair of the network asked for")
-    };
-    let socket = UnixStream::from_std(ours).unwrap();
-    let transport = Uring::new().unwrap().transport(socket, method);
-    (transport.unwrap(), peer)
-}
+use support::{METHODS, alone, over_tcp, over_unix};
 
 #[test]
 fn the_ring_over_tcp_conforms_with_every_method() {
+    let _alone = alone();
     let Some(runtime) = runtime_or_skip(Options::default()) else {
         return;
     };
@@ -49,6 +37,7 @@ fn the_ring_over_tcp_conforms_with_every_method() {
 
 #[test]
 fn the_ring_over_unix_sockets_conforms_with_every_method() {
+    let _alone = alone();
     let Some(runtime) = runtime_or_skip(Options::default()) else {
         return;
     };
@@ -59,4 +48,55 @@ fn the_ring_over_unix_sockets_conforms_with_every_method() {
             connect: &|| over_unix(method),
         }));
     }
+}
+
+#[test]
+fn direct_io_conforms() {
+    let _alone = alone();
+    let mut options = Options::default();
+    options.direct_io = true;
+    let Some(runtime) = runtime_or_skip(options) else {
+        return;
+    };
+    let method = Method::RingFixed;
+    runtime.block_on(conformance::check_all(Subject {
+        name: "uring, O_DIRECT",
+        method,
+        connect: &|| over_tcp(method),
+    }));
+}
+
+#[test]
+fn a_file_that_the_ring_cannot_splice_is_sent_another_way_from_then_on() {
+    let _alone = alone();
+    let Some(runtime) = runtime_or_skip(Options::default()) else {
+        return;
+    };
+    let Some(file) = refusing_file() else { return };
+    let expected = std::fs::read("/proc/config.gz").unwrap();
+    runtime.block_on(async {
+        for method in BY_RING {
+            let file = OpenFile::open("/proc/config.gz").unwrap_or(file.clone());
+            assert_eq!(file.refused(), MethodSet::EMPTY);
+            let (mut transport, mut peer) = over_unix(method);
+            let reader = std::thread::spawn(move || {
+                let mut got = Vec::new();
+                peer.read_to_end(&mut got).unwrap();
+                got
+            });
+            let mut region = FileRegion::whole(file.clone());
+            while !region.is_empty() {
+                let sent = poll_fn(|cx| transport.poll_send_file(cx, &region, Continuation::End));
+                region.advance(sent.await.unwrap().bytes as u64);
+            }
+            drop(transport);
+            assert!(reader.join().unwrap() == expected, "{method}");
+            if method != Method::RingFixed {
+                assert!(
+                    file.refused().contains(method),
+                    "it is remembered: {method}"
+                );
+            }
+        }
+    });
 }

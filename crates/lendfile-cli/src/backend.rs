@@ -5,7 +5,7 @@ use std::io;
 use std::thread;
 
 use clap::ValueEnum;
-use lendfile::{Error, Method};
+use lendfile::{Capabilities, Error, Method};
 use lendfile_uring::{Options, Uring};
 
 /// The backend, as it is asked for.
@@ -42,16 +42,8 @@ impl Backend {
         if self == Self::Epoll {
             return Ok(Chosen::Epoll);
         }
-        // A runtime belongs to its thread, so it is tried on one that ends.
-        let tried = thread::scope(|scope| {
-            let tried =
-                scope.spawn(move || lendfile_uring::Runtime::with_options(options).map(drop));
-            tried
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        match tried {
-            Ok(()) => Ok(Chosen::Uring(options)),
+        match try_ring(options) {
+            Ok(_) => Ok(Chosen::Uring(options)),
             Err(error) if error.is_unsupported() && self == Self::Auto && !by_ring => {
                 tracing::warn!(%error, "serving with epoll");
                 Ok(Chosen::Epoll)
@@ -59,6 +51,24 @@ impl Backend {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What rings can do here, found out by making one: on a thread that ends, since a runtime belongs
+/// to its thread.
+///
+/// # Errors
+///
+/// Why there is none.
+pub(crate) fn try_ring(options: Options) -> Result<Capabilities, Error> {
+    thread::scope(|scope| {
+        let tried = scope.spawn(move || {
+            let runtime = lendfile_uring::Runtime::with_options(options)?;
+            Ok(*runtime.capabilities())
+        });
+        tried
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 impl Chosen {

@@ -66,6 +66,18 @@ pub fn choose(
     Ok(method)
 }
 
+/// The method for a region that is not known to be in the page cache, if that is another one than
+/// [`choose`] names: a ring waits for the disk elsewhere. Only for who leaves the choice to us.
+pub fn choose_cold(
+    requested: Method,
+    capabilities: &Capabilities,
+    refused: MethodSet,
+) -> Option<Method> {
+    let method = Method::RingHybrid;
+    let usable = capabilities.methods.contains(method) && !refused.contains(method);
+    (requested == Method::Auto && usable).then_some(method)
+}
+
 /// The same without the ladder: for callers that would rather fail than lose a method silently.
 ///
 /// # Errors
@@ -206,6 +218,17 @@ mod tests {
             assert_eq!(chosen(MethodSet::EMPTY), method);
             assert_eq!(chosen(MethodSet::EMPTY.with(method)), next);
         }
+    }
+
+    #[test]
+    fn a_cold_file_goes_by_the_ring_only_where_there_is_one_and_nothing_else_was_asked_for() {
+        let ring = Capabilities::new(MethodSet::EMPTY.with(Method::RingHybrid));
+        let none = MethodSet::EMPTY;
+        let by_ring = Some(Method::RingHybrid);
+        assert_eq!(choose_cold(Method::Auto, &ring, none), by_ring);
+        assert_eq!(choose_cold(Method::Sendfile, &ring, none), None);
+        assert_eq!(choose_cold(Method::Auto, &BOTH, none), None);
+        assert_eq!(choose_cold(Method::Auto, &ring, ring.methods), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::sys::Permit;
 
 /// A number of shares, and those who wait for one, first come first served.
 pub(crate) struct Budget {
-    limit: usize,
+    limit: Cell<usize>,
     taken: Cell<usize>,
     waiting: RefCell<VecDeque<Waker>>,
 }
@@ -24,15 +24,20 @@ impl Permit for Share {}
 impl Budget {
     pub(crate) fn new(limit: usize) -> Rc<Self> {
         Rc::new(Self {
-            limit,
+            limit: Cell::new(limit),
             taken: Cell::new(0),
             waiting: RefCell::default(),
         })
     }
 
+    /// Allows no more than this from now on.
+    pub(crate) fn limit_to(&self, limit: usize) {
+        self.limit.set(self.limit.get().min(limit));
+    }
+
     /// A share, if one is left.
     pub(crate) fn take(self: &Rc<Self>) -> Option<Rc<Share>> {
-        (self.taken.get() < self.limit).then(|| {
+        (self.taken.get() < self.limit.get()).then(|| {
             self.taken.set(self.taken.get() + 1);
             Rc::new(Share(self.clone()))
         })
@@ -40,7 +45,7 @@ impl Budget {
 
     /// Whether more than half is taken: nobody should have more than they need.
     pub(crate) fn is_scarce(&self) -> bool {
-        self.taken.get() * 2 > self.limit
+        self.taken.get() * 2 > self.limit.get()
     }
 
     /// Has the task woken when a share has been given back. It may find none: others are as fast.

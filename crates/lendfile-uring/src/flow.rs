@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use lendfile_core::{Continuation, FileRegion, Method, OpenFile, statistics};
 use rustix::io::Errno;
 
+use crate::budget::Share;
 use crate::direct::DirectFile;
 use crate::ring::Ring;
 use crate::sys::{InFlight, Operation, Source};
@@ -100,9 +101,9 @@ impl Flow {
         self.aim(demand);
         loop {
             if self.windows.is_empty() {
-                let Some(share) = share(ring) else {
+                let Some(share) = share(ring, demand.kind()) else {
                     statistics::RING_WAITS.increment();
-                    ring.budget.wait(cx);
+                    ring.budget(demand.kind()).wait(cx);
                     return Poll::Pending;
                 };
                 let window = Window::new(ring, demand.kind(), share).map_err(Stop::Missing)?;
@@ -154,10 +155,11 @@ impl Flow {
             return;
         };
         let next = last.end();
-        if self.windows.len() == WINDOWS || next >= self.horizon || ring.budget.is_scarce() {
+        let budget = ring.budget(demand.kind());
+        if self.windows.len() == WINDOWS || next >= self.horizon || budget.is_scarce() {
             return;
         }
-        let Some(share) = ring.budget.take() else {
+        let Some(share) = budget.take() else {
             return;
         };
         // Whatever is wrong will be wrong again when the first window has been sent.
@@ -300,9 +302,9 @@ impl Flow {
 
 /// A share of the thread's windows: one that is left, or that of a connection which can do nothing
 /// with it now.
-fn share(ring: &Rc<Ring>) -> Option<Rc<crate::budget::Share>> {
+fn share(ring: &Rc<Ring>, kind: Kind) -> Option<Rc<Share>> {
     loop {
-        match ring.budget.take() {
+        match ring.budget(kind).take() {
             Some(share) => return Some(share),
             None if ring.rob() => {}
             None => return None,

@@ -40,6 +40,7 @@ mod sys;
 #[cfg(test)]
 mod test_support;
 mod transport;
+mod warm;
 mod window;
 
 pub use backend::Uring;

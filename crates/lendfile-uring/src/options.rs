@@ -9,7 +9,8 @@ pub struct Options {
     pub workers: u32,
     /// Pipes and registered buffers that may be filled ahead at a time, for all connections of the
     /// thread: at most two per connection, each of up to 1 MiB. A connection whose peer does not
-    /// take what was filled gives it up when another one needs it. Default 32.
+    /// take what was filled gives it up when another one needs it; one whose write is neither
+    /// polled nor dropped keeps it. Default 32.
     pub windows: usize,
     /// Registered buffers for `ring-fixed`; fewer if `RLIMIT_MEMLOCK` does not allow so many.
     /// Registered when the first is used. Default 16.

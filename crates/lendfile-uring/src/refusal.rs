@@ -4,6 +4,7 @@ use std::fs;
 
 use lendfile_core::{Error, ErrorKind};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::probe::{Ability, Cause, ENTER, Reason, SETUP, judge};
 use crate::sys::WORKERS;
@@ -13,6 +14,17 @@ const SYSCTL: &str = "/proc/sys/kernel/io_uring_disabled";
 
 /// The error for a runtime that cannot be had.
 pub(crate) fn error(reason: Reason) -> Error {
+    // Rings are locked memory, too: ENOMEM may be the limit's or the machine's doing.
+    if let (SETUP, Cause::Errno(errno)) = (reason.step, reason.cause)
+        && Errno::from_raw_os_error(errno) == Errno::NOMEM
+        && let Some(limit) = getrlimit(Resource::Memlock).current
+    {
+        let message = format!(
+            "io_uring is not available: {reason}; RLIMIT_MEMLOCK is {limit} bytes: allow more by \
+             `ulimit -l` or systemd's LimitMEMLOCK=, or use the epoll backend"
+        );
+        return Error::new(ErrorKind::Unavailable, message);
+    }
     match judge(Err(reason)) {
         Ability::Unavailable(reason) => Error::new(
             ErrorKind::Unavailable,
@@ -89,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn without_descriptors_or_memory_it_is_exhausted_and_not_unavailable() {
-        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+    fn without_descriptors_it_is_exhausted_and_not_unavailable() {
+        for errno in [Errno::MFILE, Errno::NFILE] {
             assert_eq!(refused(SETUP, errno).kind(), ErrorKind::Exhausted);
         }
     }

@@ -19,6 +19,7 @@ use crate::Options;
 use crate::budget::Budget;
 use crate::flow::Flow;
 use crate::sys::{Buffer, Buffers, InFlight, Operation};
+use crate::window::Kind;
 
 thread_local! {
     static RING: RefCell<Option<Rc<Ring>>> = const { RefCell::new(None) };
@@ -35,7 +36,9 @@ pub(crate) struct Ring {
     entered: Cell<bool>,
     closing: Cell<bool>,
     in_flight: Rc<Cell<usize>>,
-    pub(crate) budget: Rc<Budget>,
+    /// Of pipes, and of registered buffers.
+    pipe_budget: Rc<Budget>,
+    buffer_budget: Rc<Budget>,
     buffers: OnceCell<Option<Buffers>>,
     /// `None` while the flow is being polled.
     flows: RefCell<Slab<Option<Box<Flow>>>>,
@@ -63,7 +66,8 @@ impl Ring {
                 entered: Cell::new(false),
                 closing: Cell::new(false),
                 in_flight: Rc::default(),
-                budget: Budget::new(options.windows),
+                pipe_budget: Budget::new(options.windows),
+                buffer_budget: Budget::new(options.windows.min(options.buffers)),
                 buffers: OnceCell::new(),
                 flows: RefCell::default(),
                 parked: RefCell::default(),
@@ -103,7 +107,8 @@ impl Ring {
         self.closing.set(true);
         let flows = self.flows.take();
         drop(flows);
-        self.budget.wake_all();
+        self.pipe_budget.wake_all();
+        self.buffer_budget.wake_all();
     }
 
     /// Operations that the kernel has not completed.
@@ -127,11 +132,20 @@ impl Ring {
         operation.submit(&self.in_flight)
     }
 
+    /// What windows of a kind are shares of.
+    pub(crate) fn budget(&self, kind: Kind) -> &Rc<Budget> {
+        match kind {
+            Kind::Buffers => &self.buffer_budget,
+            Kind::Pipes => &self.pipe_budget,
+        }
+    }
+
     /// A registered buffer; `None` if all are in use or none can be registered.
     pub(crate) fn buffer(&self) -> Option<Buffer> {
         let buffers = self.buffers.get_or_init(|| {
             let (count, bytes) = (self.options.buffers, self.options.buffer_bytes);
             Buffers::register(count, bytes)
+                .inspect(|buffers| self.buffer_budget.limit_to(buffers.len()))
                 .inspect_err(|error| tracing::warn!(%error, "no buffer can be registered"))
                 .ok()
         });
@@ -191,7 +205,8 @@ impl fmt::Debug for Ring {
         f.debug_struct("Ring")
             .field("options", &self.options)
             .field("in_flight", &self.in_flight)
-            .field("budget", &self.budget)
+            .field("pipes", &self.pipe_budget)
+            .field("buffers", &self.buffer_budget)
             .finish_non_exhaustive()
     }
 }

@@ -65,7 +65,7 @@ impl Runtime {
     pub fn with_options(options: Options) -> Result<Self, Error> {
         let options = options.sane();
         // tokio-uring's own `Runtime::new` would leak a runtime when the ring is denied.
-        let setup = sys::set_up(options.workers).map_err(refusal::error)?;
+        let setup = sys::set_up(options.workers, options.buffer_bytes).map_err(refusal::error)?;
         let ring = Ring::install(options, capabilities(&setup))?;
         let mut builder = tokio_uring::builder();
         builder.entries(QUEUE_ENTRIES);

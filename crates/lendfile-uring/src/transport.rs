@@ -17,6 +17,7 @@ use tokio::io::ReadBuf;
 use crate::drain::{Drain, unclaimed};
 use crate::flow::{Demand, Stop};
 use crate::ring::{Place, Ring};
+use crate::warm;
 
 /// The methods that need the ring.
 const BY_RING: [Method; 3] = [Method::RingFixed, Method::RingHybrid, Method::RingSplice];
@@ -39,6 +40,8 @@ pub struct UringTransport<S> {
     place: Option<Place>,
     /// The socket's descriptor once more, for the ring: it may look it up late.
     duplicate: Option<Arc<OwnedFd>>,
+    /// Where the file under way was found not to be in the page cache.
+    cold_at: Option<u64>,
 }
 
 impl<S: Socket> UringTransport<S> {
@@ -49,6 +52,7 @@ impl<S: Socket> UringTransport<S> {
             capabilities,
             place: Ring::current().map(|ring| ring.place()),
             duplicate: None,
+            cold_at: None,
         }
     }
 
@@ -117,6 +121,10 @@ impl<S: Socket> UringTransport<S> {
             let refused = region.file().refused().and(missing);
             let method = capabilities::choose(self.method, &self.capabilities, refused)
                 .map_err(io::Error::from)?;
+            let method = match capabilities::choose_cold(self.method, &self.capabilities, refused) {
+                Some(cold) if !self.is_warm(region) => cold,
+                _ => method,
+            };
             if !BY_RING.contains(&method) {
                 self.epoll.ask_for(method);
                 return self.epoll.poll_send_file(cx, region, continuation);
@@ -143,6 +151,20 @@ impl<S: Socket> UringTransport<S> {
                 Err(Stop::Socket(error)) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    /// Whether the next call's worth of the region can be sent without waiting for the disk. What
+    /// the ring has brought near already is not asked for, and what was found cold goes by the
+    /// ring: the question has set off its reading, and some of it may be there by now.
+    fn is_warm(&mut self, region: &FileRegion) -> bool {
+        if self.cold_at == Some(region.offset()) {
+            return false;
+        }
+        let place = self.place.as_ref();
+        let by_ring = place.and_then(|place| place.with(|_, flow| flow.is_at(region)));
+        let warm = by_ring == Some(false) && warm::is_warm(region);
+        self.cold_at = (!warm).then(|| region.offset());
+        warm
     }
 
     /// Waits for bytes that the ring has under way, before anything else is done with the socket.
@@ -194,6 +216,7 @@ impl<S: Socket> Transport for UringTransport<S> {
             Ok(sent) => continuation == Continuation::End && sent.bytes as u64 == region.len(),
             Err(_) => true,
         };
+        self.cold_at = None;
         if ended {
             self.reset();
             self.epoll.let_go();

@@ -3,4 +3,5 @@
 
 mod axum_download;
 mod child;
+mod epoll_vs_uring;
 mod hyper_body;

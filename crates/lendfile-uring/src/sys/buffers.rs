@@ -19,6 +19,7 @@ pub(crate) struct Buffers {
     registry: FixedBufRegistry<Vec<u8>>,
     free: Rc<RefCell<Vec<usize>>>,
     bytes: usize,
+    count: usize,
 }
 
 impl Buffers {
@@ -39,6 +40,7 @@ impl Buffers {
                         registry,
                         free: Rc::new(RefCell::new((0..count).collect())),
                         bytes,
+                        count,
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory && count > 1 => {
@@ -47,6 +49,11 @@ impl Buffers {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count
     }
 
     /// One that nobody uses.

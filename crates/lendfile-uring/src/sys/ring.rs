@@ -18,6 +18,9 @@ use rustix::io::Errno;
 use super::setup;
 use crate::probe::{Cause, ENTER, Reason, SPLICE, failed};
 
+/// What is registered to find out whether anything can be.
+const PAGE_BYTES: usize = 4096;
+
 /// One operation at a time.
 const ENTRIES: u32 = 1;
 
@@ -45,7 +48,7 @@ impl Ring {
 
     /// Registers a page of memory and takes it back.
     pub(crate) fn register_page(&self) -> Result<(), Reason> {
-        setup::try_buffer(&self.0)
+        setup::try_buffer(&self.0, PAGE_BYTES)
     }
 
     /// Asks for the bounds of this thread's workers, and leaves them.

@@ -13,16 +13,15 @@ pub(crate) struct Setup {
     pub(crate) buffers: Ability,
 }
 
-/// Bytes registered to find out whether any can be.
-const TRIED_BYTES: usize = 4096;
-
 /// Bounds this thread's ring workers and finds out what rings can do for it.
 ///
 /// The bound belongs to the thread, not to a ring (`io_register_iowq_max_workers`,
 /// io_uring/register.c, Linux 6.18), and outlives the ring that is made here to set it. Both of the
 /// kernel's kinds of workers get it: operations on regular files run on `bounded` ones, splices
 /// into pipes and sockets on `unbounded` ones.
-pub(crate) fn set_up(workers: u32) -> Result<Setup, Reason> {
+///
+/// `buffer_bytes` is the size of buffer to try.
+pub(crate) fn set_up(workers: u32, buffer_bytes: usize) -> Result<Setup, Reason> {
     let ring = IoUring::new(1).map_err(|error| failed(SETUP, &error))?;
     let mut probe = Probe::new();
     let asked = ring.submitter().register_probe(&mut probe);
@@ -43,7 +42,7 @@ pub(crate) fn set_up(workers: u32) -> Result<Setup, Reason> {
     }
     bound_workers(&ring, workers)?;
     Ok(Setup {
-        buffers: judge(try_buffer(&ring)),
+        buffers: judge(try_buffer(&ring, buffer_bytes)),
     })
 }
 
@@ -52,9 +51,9 @@ pub(crate) const PROBE: &str = "IORING_REGISTER_PROBE";
 pub(crate) const BUFFERS: &str = "IORING_REGISTER_BUFFERS";
 pub(crate) const WORKERS: &str = "IORING_REGISTER_IOWQ_MAX_WORKERS";
 
-/// Registers a page of memory and takes it back.
-pub(super) fn try_buffer(ring: &IoUring) -> Result<(), Reason> {
-    let mut memory = vec![0_u8; TRIED_BYTES];
+/// Registers so much memory and takes it back.
+pub(super) fn try_buffer(ring: &IoUring, bytes: usize) -> Result<(), Reason> {
+    let mut memory = vec![0_u8; bytes];
     let part = iovec {
         iov_base: memory.as_mut_ptr().cast(),
         iov_len: memory.len(),
