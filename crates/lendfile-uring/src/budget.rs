@@ -53,6 +53,14 @@ impl Budget {
         self.waiting.borrow_mut().push_back(cx.waker().clone());
     }
 
+    /// Wakes the first who waits: a share has come back, or can be taken from somebody.
+    pub(crate) fn wake_one(&self) {
+        let next = self.waiting.borrow_mut().pop_front();
+        if let Some(waker) = next {
+            waker.wake();
+        }
+    }
+
     /// Wakes whoever waits.
     pub(crate) fn wake_all(&self) {
         for waker in self.waiting.take() {
@@ -65,10 +73,7 @@ impl Drop for Share {
     fn drop(&mut self) {
         let budget = &self.0;
         budget.taken.set(budget.taken.get() - 1);
-        let next = budget.waiting.borrow_mut().pop_front();
-        if let Some(waker) = next {
-            waker.wake();
-        }
+        budget.wake_one();
     }
 }
 

@@ -248,9 +248,12 @@ impl Flow {
 
     /// Notes that it waits for the socket: what it holds may be taken from it if others want pipes.
     pub(crate) fn park(&mut self, ring: &Ring, key: usize) {
-        if !self.parked && !self.windows.is_empty() {
+        if let Some(window) = self.windows.front()
+            && !self.parked
+        {
             self.parked = true;
             ring.park(key);
+            ring.budget(window.kind()).wake_one();
         }
     }
 

@@ -20,7 +20,11 @@ fn both_backends_send_the_same_file() {
         command.args([backend, "127.0.0.1:0"]).arg(dir.path());
         let mut client = Example::start(command).connect();
         let response = client.get("/file", "");
-        assert_eq!((response.status, response.len), (200, 9_000_001), "{backend}");
+        assert_eq!(
+            (response.status, response.len),
+            (200, 9_000_001),
+            "{backend}"
+        );
         assert_eq!(response.sha256, sha256, "{backend}");
     }
 }
