@@ -25,6 +25,6 @@ pub use observe::{Exchange, Head, Observer};
 pub use serve::Tls;
 pub use serve::{Connections, Cut, Limits, Serve, serve};
 pub use service::{
-    CacheLimits, Coding, Disposition, FileResponse, Root, SendFileLayer, ServeDir, ServeFile,
-    Symlinks,
+    CacheLimits, CacheUse, Coding, Disposition, FileResponse, Root, SendFileLayer, ServeDir,
+    ServeFile, Symlinks,
 };

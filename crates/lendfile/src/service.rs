@@ -61,7 +61,7 @@ mod serve_file;
 mod site;
 mod validators;
 
-pub use cache::CacheLimits;
+pub use cache::{CacheLimits, CacheUse};
 pub use coding::Coding;
 pub use disposition::Disposition;
 pub use future::ResponseFuture;

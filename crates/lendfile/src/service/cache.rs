@@ -93,6 +93,17 @@ impl CacheLimits {
     }
 }
 
+/// How often an answer was found in the cache, since the service was made or its options changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheUse {
+    /// Answered without looking at the path.
+    pub hits: u64,
+    /// The path was looked at: it was not known, its staleness time had passed, or its file had
+    /// changed.
+    pub misses: u64,
+}
+
 /// Weighs an entry by the largest share that it takes of any bound: as the sum of the largest
 /// shares stays below one, so does the sum of each.
 impl Weighter<String, Arc<Entry>> for CacheLimits {
@@ -130,6 +141,8 @@ pub(super) struct Cache {
     staleness_ms: u64,
     /// When unused entries were last looked for.
     swept: Milliseconds,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 /// Of the coarse monotonic clock, which advances by the tick (4 ms) and costs 5 ns.
@@ -192,6 +205,24 @@ impl Cache {
             ),
             staleness_ms: u64::try_from(staleness.as_millis()).unwrap_or(u64::MAX),
             swept: AtomicU64::new(now()),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts an answer that was found, or not.
+    pub(super) fn count(&self, found: bool) {
+        let counter = match found {
+            true => &self.hits,
+            false => &self.misses,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn used(&self) -> CacheUse {
+        CacheUse {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
         }
     }
 

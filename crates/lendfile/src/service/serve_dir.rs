@@ -14,7 +14,7 @@ use http::{Extensions, HeaderName, HeaderValue, Request, Response, StatusCode, U
 use rustix::io::Errno;
 use tower_service::Service;
 
-use super::cache::{self, CacheLimits};
+use super::cache::{self, CacheLimits, CacheUse};
 use super::coding::Coding;
 use super::disposition::Disposition;
 use super::fallback::{self, Fallback};
@@ -88,6 +88,11 @@ impl ServeDir {
                 listing: false,
             }),
         })
+    }
+
+    /// How often its cache had the answer: for metrics.
+    pub fn cache_use(&self) -> CacheUse {
+        self.inner.site.cache.used()
     }
 
     /// The file that is served for a directory. Default: `index.html`.

@@ -84,6 +84,17 @@ impl Site {
         asked: Asked<'_>,
         respond: impl FnOnce(&FileResponse) -> Response<FileBody>,
     ) -> Option<Hit> {
+        let hit = self.find_hit(key, asked, respond);
+        self.cache.count(hit.is_some());
+        hit
+    }
+
+    fn find_hit(
+        &self,
+        key: &str,
+        asked: Asked<'_>,
+        respond: impl FnOnce(&FileResponse) -> Response<FileBody>,
+    ) -> Option<Hit> {
         let entry = self.cache.fresh(key)?;
         let Some(resource) = entry.resource() else {
             return Some(Hit::Nowhere);
