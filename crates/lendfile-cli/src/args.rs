@@ -3,6 +3,7 @@
 //! Every flag of `serve` can also be a line of its configuration file and a variable of the
 //! environment: see `config`.
 
+pub(crate) mod observe;
 pub(crate) mod serve;
 pub(crate) mod values;
 

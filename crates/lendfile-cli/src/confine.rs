@@ -2,7 +2,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
@@ -82,9 +82,18 @@ pub(crate) fn become_user(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets the kernel confine this process, and every thread it starts, to reading `dir` and to
-/// accepting connections.
-pub(crate) fn sandbox(when: Sandbox, dir: &Path) -> Result<(), Failure> {
+/// Folders that stay within reach beside the directory that is served.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    /// Files in them can be opened for reading.
+    pub(crate) read: Vec<PathBuf>,
+    /// Files in them can be made and opened for writing.
+    pub(crate) write: Vec<PathBuf>,
+}
+
+/// Lets the kernel confine this process, and every thread it starts, to reading `dir`, to `reach`,
+/// and to accepting connections.
+pub(crate) fn sandbox(when: Sandbox, dir: &Path, reach: &Reach) -> Result<(), Failure> {
     if when == Sandbox::Off {
         return Ok(());
     }
@@ -95,7 +104,7 @@ pub(crate) fn sandbox(when: Sandbox, dir: &Path) -> Result<(), Failure> {
             "use a kernel with Landlock (5.13), or --sandbox=auto",
         )
     };
-    match (restrict(dir), when) {
+    match (restrict(dir, reach), when) {
         (Ok(RulesetStatus::NotEnforced), Sandbox::On) => {
             Err(fail(&"the kernel has no Landlock, or it is off"))
         }
@@ -112,7 +121,7 @@ pub(crate) fn sandbox(when: Sandbox, dir: &Path) -> Result<(), Failure> {
 }
 
 /// What the kernel knows of the newest rules is enforced, the rest is left out.
-fn restrict(dir: &Path) -> Result<RulesetStatus, RulesetError> {
+fn restrict(dir: &Path, reach: &Reach) -> Result<RulesetStatus, RulesetError> {
     let abi = ABI::V5;
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -127,6 +136,14 @@ fn restrict(dir: &Path) -> Result<RulesetStatus, RulesetError> {
                 path,
                 AccessFs::from_read(abi) & !AccessFs::Execute,
             ))?;
+        }
+    }
+    let write = AccessFs::WriteFile | AccessFs::MakeReg;
+    let read = AccessFs::ReadFile.into();
+    let reached = reach.read.iter().map(|path| (path, read));
+    for (path, access) in reached.chain(reach.write.iter().map(|path| (path, write))) {
+        if let Ok(path) = PathFd::new(path) {
+            rules = rules.add_rule(PathBeneath::new(path, access))?;
         }
     }
     Ok(rules.restrict_self()?.ruleset)

@@ -56,6 +56,36 @@ impl Failure {
         Self::new(format_args!("cannot listen on {addr}: {error}; {cure}"))
     }
 
+    /// A file beside those that are served cannot be read or written.
+    pub(crate) fn file(purpose: &str, path: &Path, error: &io::Error) -> Self {
+        let cure = match error.kind() {
+            io::ErrorKind::NotFound => "check the spelling",
+            io::ErrorKind::PermissionDenied => "run as a user who may",
+            _ => "choose another",
+        };
+        let path = path.display();
+        Self::new(format_args!("cannot {purpose} {path}: {error}; {cure}"))
+    }
+
+    /// The certificate and its key cannot be used; the error names the file.
+    pub(crate) fn tls(error: &io::Error) -> Self {
+        Self::new(format_args!(
+            "cannot speak TLS: {error}; give the chain by --tls-cert and its key by --tls-key, in PEM form"
+        ))
+    }
+
+    /// Two flags that belong together were not both given.
+    pub(crate) fn half(given: &str, missing: &str) -> Self {
+        Self::new(format_args!("{given} needs {missing}; give both"))
+    }
+
+    /// The metrics' address cannot be listened on.
+    pub(crate) fn metrics(addr: impl Display, error: &io::Error) -> Self {
+        Self::new(format_args!(
+            "cannot serve metrics on {addr}: {error}; choose another address by --metrics"
+        ))
+    }
+
     /// The threads cannot be set up.
     pub(crate) fn start(error: &io::Error) -> Self {
         let cure = match error.kind() {

@@ -10,6 +10,7 @@ mod confine;
 mod failure;
 mod generate;
 mod listen;
+mod metrics;
 mod probe;
 mod serve;
 

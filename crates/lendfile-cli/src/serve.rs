@@ -1,24 +1,29 @@
 //! `lendfile serve`: one runtime per thread, each with listening sockets of its own.
 
+mod observe;
 mod service;
 mod signals;
 mod worker;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::process;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use lendfile::Connections;
 use lendfile_bench::ticker::announce_stalls;
 use sd_notify::NotifyState;
 
+use self::observe::{Observed, Opened};
 use self::signals::Signals;
 use self::worker::{Common, Worker};
 use crate::args::Serve;
 use crate::confine::{self, Descriptors};
 use crate::failure::Failure;
 use crate::listen::{self, Place};
+use crate::metrics::MetricsServer;
 
 /// What a shell adds to a signal's number to make the exit code of whom it ended.
 const SIGNALLED: i32 = 128;
@@ -34,6 +39,7 @@ pub(crate) fn run(args: &Serve, listens: bool) -> Result<(), Failure> {
         .or_else(|| thread::available_parallelism().ok())
         .map_or(1, NonZeroUsize::get);
     let places = places(args, listens, threads)?;
+    let opened = Opened::open(args)?;
     // Everything that needs privileges is open; no other thread has been started yet.
     if let Some(user) = &args.process.user {
         confine::become_user(user)?;
@@ -42,11 +48,15 @@ pub(crate) fn run(args: &Serve, listens: bool) -> Result<(), Failure> {
         .backend
         .choose(args.method, args.ring_options())
         .map_err(|error| Failure::ring(&error))?;
-    confine::sandbox(args.process.sandbox, &args.dir)?;
+    confine::sandbox(args.process.sandbox, &args.dir, &opened.reach(args))?;
     let most = args.limits.max_connections.or(descriptors.connections());
     let connections = Connections::limited(most, args.limits.per_address());
-    let common = Common::new(args, site, backend, connections);
-    serve(common, places, threads)
+    let format = args.observation.access_log_format;
+    let (observed, metrics) = opened
+        .start(format, &connections, &site)
+        .map_err(|error| Failure::start(&error))?;
+    let common = Common::new(args, site, backend, connections, observed);
+    serve(common, places, threads, metrics)
 }
 
 /// Where to listen: what systemd gives and what was asked for. The default only if neither is.
@@ -61,7 +71,12 @@ fn places(args: &Serve, listens: bool, threads: usize) -> Result<Vec<Place>, Fai
     Ok(places)
 }
 
-fn serve(common: Common, mut places: Vec<Place>, threads: usize) -> Result<(), Failure> {
+fn serve(
+    common: Common,
+    mut places: Vec<Place>,
+    threads: usize,
+    metrics: Option<MetricsServer>,
+) -> Result<(), Failure> {
     let start = |error: io::Error| Failure::start(&error);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -77,11 +92,26 @@ fn serve(common: Common, mut places: Vec<Place>, threads: usize) -> Result<(), F
         let worker = worker(&mut places, &common).map_err(start)?;
         workers.push(worker.start().map_err(start)?);
     }
-    announce(&places);
+    let metrics = metrics.map(|server| {
+        let addr = server.local_addr();
+        let stopping = server.stopping();
+        // Until the process ends, so that it is seen to be stopping.
+        runtime.spawn(server.serve(std::future::pending()));
+        (addr, stopping)
+    });
+    announce(
+        &places,
+        &common.observed,
+        metrics.as_ref().map(|(addr, _)| *addr),
+    );
     if let Some(ticker) = common.ticker.clone() {
         announce_stalls(ticker).map_err(start)?;
     }
-    runtime.block_on(signals.stop(reload));
+    let observed = common.observed.clone();
+    runtime.block_on(signals.stop(|| reload(&observed)));
+    if let Some((_, stopping)) = metrics {
+        stopping.store(true, Relaxed);
+    }
     notify(&[NotifyState::Stopping]);
     thread::spawn(move || {
         let signal = runtime.block_on(signals.stop(|| {}));
@@ -116,20 +146,28 @@ fn worker(places: &mut [Place], common: &Common) -> io::Result<Worker> {
 }
 
 /// On SIGHUP: what may have changed is read again.
-fn reload() {
+fn reload(observed: &Observed) {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, now]);
     }
+    observed.reload();
     tracing::info!("reloaded");
     notify(&[NotifyState::Ready]);
 }
 
 /// The first lines on standard output; programs wait for them.
-fn announce(places: &[Place]) {
+fn announce(places: &[Place], observed: &Observed, metrics: Option<SocketAddr>) {
     let mut stdout = io::stdout().lock();
+    // A reader that has gone away is no reason to stop serving.
     for place in places {
-        // A reader that has gone away is no reason to stop serving.
-        _ = writeln!(stdout, "listening on {place}");
+        let place = place.to_string();
+        _ = match place.strip_prefix("http://") {
+            Some(addr) if observed.tls.is_some() => writeln!(stdout, "listening on https://{addr}"),
+            _ => writeln!(stdout, "listening on {place}"),
+        };
+    }
+    if let Some(addr) = metrics {
+        _ = writeln!(stdout, "metrics on http://{addr}/metrics");
     }
     _ = stdout.flush();
     notify(&[NotifyState::Ready]);

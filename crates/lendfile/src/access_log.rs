@@ -6,13 +6,14 @@
 mod line;
 mod writer;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fmt, str};
 
 use self::line::Line;
-use self::writer::{Target, Writer};
+use self::writer::{Target, Writer, open};
 use crate::observe::{Exchange, Head, Observer};
 
 /// What the lines of an [`AccessLog`] look like. Times are UTC, and of the end of the exchange;
@@ -95,7 +96,22 @@ impl AccessLog {
     ///
     /// Those of opening it and of starting a thread.
     pub fn to_file(path: impl Into<PathBuf>, format: LogFormat) -> io::Result<Self> {
-        Self::new(Target::file(path.into())?, format)
+        let path = path.into();
+        Self::to_open_file(open(&path)?, path, format)
+    }
+
+    /// Appends to a file that is open already, and is opened by `path` again: for a process that
+    /// gives its privileges away before it starts a thread.
+    ///
+    /// # Errors
+    ///
+    /// Those of starting a thread.
+    pub fn to_open_file(
+        file: File,
+        path: impl Into<PathBuf>,
+        format: LogFormat,
+    ) -> io::Result<Self> {
+        Self::new(Target::file(file, path.into()), format)
     }
 
     /// Writes to `writer`, whole lines at a time, from a thread of its own.

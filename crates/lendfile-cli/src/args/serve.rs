@@ -10,6 +10,7 @@ use lendfile_uring::Options;
 
 use crate::backend::Backend;
 
+use super::observe::{Observation, TlsFlags};
 use super::values::{self, CacheRule, Listen, OrOff};
 
 const EXAMPLES: &str = "\
@@ -18,6 +19,8 @@ Examples:
   lendfile serve /srv/www --listen 0.0.0.0:80 --listen [::]:80
   lendfile serve dist --spa                             an app with client-side routes
   lendfile serve . --cors --header 'X-Robots-Tag: noindex'
+  lendfile serve /srv --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem
+  lendfile serve /srv --access-log - --access-log-format json --metrics 127.0.0.1:9100
   lendfile serve /srv --listen unix:/run/lendfile.sock --unix-mode 660
   lendfile serve /srv --listen 0.0.0.0:80 --user www-data
   lendfile serve --config /etc/lendfile.toml --print-config
@@ -29,8 +32,8 @@ Settings come from the command line, else from the environment (LENDFILE_LISTEN,
   idle-timeout = \"30s\"
   spa = true
 
-Signals: SIGTERM and SIGINT let what runs finish (a second one does not); SIGHUP reopens and reads again
-what can change. Sockets given by systemd (LISTEN_FDS) are served in place of the default address.";
+Signals: SIGTERM and SIGINT let what runs finish (a second one does not); SIGHUP reopens the access log and
+reads the certificate again. Sockets given by systemd (LISTEN_FDS) are served in place of the default address.";
 
 /// Serve the files below a directory, over HTTP/1.1 and cleartext HTTP/2
 #[derive(Clone, Debug, clap::Args)]
@@ -86,6 +89,12 @@ pub(crate) struct Serve {
 
     #[command(flatten, next_help_heading = "Limits")]
     pub(crate) limits: LimitFlags,
+
+    #[command(flatten, next_help_heading = "Encryption")]
+    pub(crate) tls: TlsFlags,
+
+    #[command(flatten, next_help_heading = "Observation")]
+    pub(crate) observation: Observation,
 
     #[command(flatten, next_help_heading = "Process")]
     pub(crate) process: Process,

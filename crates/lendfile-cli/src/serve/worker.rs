@@ -13,6 +13,7 @@ use lendfile_bench::ticker::Ticker;
 use lendfile_uring::Uring;
 use tokio_util::sync::CancellationToken;
 
+use super::observe::Observed;
 use crate::args::Serve;
 use crate::backend::Chosen;
 
@@ -26,6 +27,7 @@ pub(super) struct Common {
     pub(super) method: Method,
     pub(super) limits: Limits,
     pub(super) connections: Connections,
+    pub(super) observed: Observed,
     pub(super) grace: std::time::Duration,
     pub(super) stopping: CancellationToken,
     pub(super) ticker: Option<Ticker>,
@@ -37,6 +39,7 @@ impl Common {
         site: ServeDir,
         backend: Chosen,
         connections: Connections,
+        observed: Observed,
     ) -> Self {
         Self {
             site,
@@ -44,6 +47,7 @@ impl Common {
             method: args.method,
             limits: args.limits.limits(),
             connections,
+            observed,
             grace: args.limits.grace,
             stopping: CancellationToken::new(),
             ticker: args.ticker.then(Ticker::default),
@@ -51,11 +55,17 @@ impl Common {
     }
 
     fn serve<L: Accept>(&self, listener: L, uring: Option<&Uring>) -> io::Result<Server> {
-        let serve = lendfile::serve(listener, self.site.clone())
+        let mut serve = lendfile::serve(listener, self.site.clone())
             .with_limits(self.limits.clone())
             .with_connections(self.connections.clone())
             .with_grace_period(self.grace)
             .with_graceful_shutdown(self.stopping.clone().cancelled_owned());
+        if let Some(observers) = self.observed.observers() {
+            serve = serve.with_observer(observers);
+        }
+        if let Some(tls) = &self.observed.tls {
+            serve = serve.with_tls(tls.clone());
+        }
         Ok(match uring {
             None => serve.with_method(self.method)?.into_future(),
             Some(uring) => serve

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::{HeaderValue, Request, StatusCode};
 
 use super::line::Clock;
-use super::writer::{Target, Writer};
+use super::writer::{Target, Writer, open};
 use super::*;
 use crate::observe::{Head, Tally};
 
@@ -170,7 +170,7 @@ fn rotation_under_load_loses_no_line() {
     const ROTATIONS: usize = 20;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let writer = Writer::start(Target::file(path.clone()).unwrap()).unwrap();
+    let writer = Writer::start(Target::file(open(&path).unwrap(), path.clone())).unwrap();
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let writer = &writer;
@@ -202,7 +202,7 @@ fn rotation_under_load_loses_no_line() {
 fn what_cannot_be_reopened_is_written_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let writer = Writer::start(Target::file(path.clone()).unwrap()).unwrap();
+    let writer = Writer::start(Target::file(open(&path).unwrap(), path.clone())).unwrap();
     let aside = dir.path().join("aside");
     fs::rename(&path, &aside).unwrap();
     fs::create_dir(&path).unwrap();

@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -225,11 +225,11 @@ impl Written {
 }
 
 impl Target {
-    pub(super) fn file(path: PathBuf) -> io::Result<Self> {
-        Ok(Self {
-            to: To::File(open(&path)?, path),
+    pub(super) fn file(file: File, path: PathBuf) -> Self {
+        Self {
+            to: To::File(file, path),
             failing: false,
-        })
+        }
     }
 
     pub(super) fn writer(writer: impl Write + Send + 'static) -> Self {
@@ -281,7 +281,7 @@ impl Target {
     }
 }
 
-fn open(path: &PathBuf) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
