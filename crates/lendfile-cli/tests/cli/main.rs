@@ -5,6 +5,8 @@ mod backend;
 mod bench;
 mod command;
 mod failures;
+mod observe;
 mod output;
 mod serve;
 mod shutdown;
+mod tls;
