@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 use std::time::Instant;
 use std::{env, fs, thread};
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
 use crate::PATIENCE;
 
 /// Open descriptors of this process.
@@ -112,4 +114,21 @@ pub fn skip(what: &str, why: &str) {
         "{what} is required here, but {why}"
     );
     println!("SKIPPED ({what}): {why}");
+}
+
+/// Answers system calls with an errno from now on, in all threads. For children only: a filter
+/// cannot be taken off.
+///
+/// # Panics
+///
+/// If the filter is refused.
+pub fn deny(calls: impl IntoIterator<Item = libc::c_long>, errno: rustix::io::Errno) {
+    let denied = calls.into_iter().map(|call| (call, Vec::new())).collect();
+    let answer = SeccompAction::Errno(errno.raw_os_error().unsigned_abs());
+    let arch = env::consts::ARCH
+        .try_into()
+        .expect("an architecture that seccompiler knows");
+    let filter = SeccompFilter::new(denied, SeccompAction::Allow, answer, arch);
+    let program: BpfProgram = filter.expect("a filter").try_into().expect("a program");
+    seccompiler::apply_filter_all_threads(&program).expect("to be filtered");
 }

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use lendfile::{Method, ServeDir};
+use lendfile::{CacheLimits, Method, ServeDir};
 use lendfile_tests::client::Client;
 use lendfile_tests::content;
-use lendfile_tests::process::{descriptors, eventually, resident_of};
+use lendfile_tests::process::{
+    assert_passed, child_role, deny, descriptors, eventually, in_child, resident_of,
+};
 use lendfile_tests::server::{Network, Server, Stack};
 
 /// The tests here count descriptors, so they run one at a time.
@@ -138,4 +140,100 @@ fn a_clone_with_other_options_does_not_share_what_they_allowed() {
     assert_eq!(open.get("/.hidden", "").body, b"hidden");
     let (_strict_server, mut strict) = serve(strict);
     assert_eq!(strict.get("/.hidden", "").status, 404);
+}
+
+/// In a child, since a filter cannot be taken off.
+#[test]
+fn a_hot_short_file_is_served_without_opening_or_looking_at_any() {
+    let name = "a_hot_short_file_is_served_without_opening_or_looking_at_any";
+    if child_role().is_none() {
+        return assert_passed(&in_child(name, "filtered"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("short"), "short").unwrap();
+    let service = ServeDir::new(dir.path()).unwrap();
+    let service = service.staleness(Duration::from_secs(3600));
+    let server = Server::start(Stack::Serve, Network::Tcp, Method::Auto, service);
+    let mut client = Client::connect(&server.address);
+    let first = client.get("/short", "");
+    assert_eq!(client.get("/missing", "").status, 404);
+    let refused = [
+        libc::SYS_fstat,
+        libc::SYS_newfstatat,
+        libc::SYS_openat,
+        libc::SYS_openat2,
+        libc::SYS_pread64,
+        libc::SYS_preadv2,
+        libc::SYS_statx,
+    ];
+    deny(refused, rustix::io::Errno::IO);
+    assert!(fs::metadata(dir.path()).is_err(), "the filter works");
+    for _ in 0..10 {
+        let again = client.get("/short", "");
+        assert_eq!((again.status, &*again.body), (200, &b"short"[..]));
+        assert_eq!(again.headers["etag"], first.headers["etag"]);
+        let head = client.request("HEAD", "/short", "");
+        assert_eq!(head.headers["content-length"], "5");
+        assert_eq!(client.get("/short", "range: bytes=1-2\r\n").body, b"ho");
+        assert_eq!(client.get("/missing", "").status, 404);
+    }
+    assert_eq!(
+        client.get("/another", "").status,
+        500,
+        "for this one a look is needed"
+    );
+}
+
+#[test]
+fn a_short_file_is_one_version_whole_and_a_change_is_noticed_after_the_staleness_time() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    fs::write(&path, "AAAAAAAAAA").unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(60);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(old).unwrap();
+    let service = ServeDir::new(dir.path()).unwrap();
+    let slow = service.clone().staleness(Duration::from_secs(3600));
+    let server = Server::start(Stack::Serve, Network::Tcp, Method::Auto, slow);
+    let mut slow = Client::connect(&server.address);
+    let server = Server::start(Stack::Serve, Network::Tcp, Method::Auto, service);
+    let mut client = Client::connect(&server.address);
+    let part = slow.get("/file", "range: bytes=0-4\r\n");
+    assert_eq!(client.get("/file", "").body, b"AAAAAAAAAA");
+    fs::write(&path, "BBBBBBBBBB").unwrap();
+    // The tag is of the old version, and so are the bytes.
+    let condition = format!("range: bytes=5-\r\nif-range: {}\r\n", part.headers["etag"]);
+    let rest = slow.get("/file", &condition);
+    assert_eq!((rest.status, &*rest.body), (206, &b"AAAAA"[..]));
+    eventually("the change is seen", || {
+        client.get("/file", "").body == b"BBBBBBBBBB"
+    });
+    fs::remove_file(&path).unwrap();
+    eventually("the removal is seen", || {
+        client.get("/file", "").status == 404
+    });
+    fs::write(&path, "C").unwrap();
+    eventually("the new file is seen", || {
+        client.get("/file", "").status == 200
+    });
+}
+
+#[test]
+fn a_cache_of_few_bytes_or_descriptors_keeps_few_and_serves_all() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    for k in 0..300 {
+        content::write(&dir.path().join(k.to_string()), k, 100_000).unwrap();
+    }
+    let service = ServeDir::new(dir.path()).unwrap();
+    let limits = CacheLimits::default().descriptors(16);
+    let service = service.cache(limits).staleness(Duration::from_secs(3600));
+    let (_server, mut client) = serve(service);
+    client.get("/0", "");
+    let before = descriptors();
+    for k in 0..300 {
+        assert_eq!(client.get(&format!("/{k}"), "").len, 100_000);
+        assert!(descriptors() < before + 20, "after {k} files");
+    }
 }

@@ -244,7 +244,7 @@ impl FileBody {
     #[must_use]
     pub fn on_end(mut self, callback: impl FnOnce(Transfer) + Send + 'static) -> Self {
         if let State::Concat(concat) = &mut self.state {
-            concat.on_end(callback);
+            concat.on_end(Box::new(callback));
             return self;
         }
         let body = self.with_token();

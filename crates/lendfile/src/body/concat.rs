@@ -1,10 +1,10 @@
 //! Bodies one behind the other: the parts of a multipart response with what stands between them.
 
 use std::collections::VecDeque;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::{io, mem};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
@@ -49,19 +49,20 @@ impl Concat {
     }
 
     /// One report for all: the last of the bodies to end makes it.
-    pub(super) fn on_end(&mut self, callback: impl FnOnce(Transfer) + Send + 'static) {
+    pub(super) fn on_end(&mut self, callback: Callback) {
         let sum = Arc::new(Sum {
-            state: Mutex::new((None, Some(Box::new(callback)))),
+            state: Mutex::new((None, Some(callback))),
         });
-        for body in self.rest.drain(..).collect::<Vec<_>>() {
+        for body in mem::take(&mut self.rest) {
             let sum = sum.clone();
-            self.rest
-                .push_back(body.on_end(move |transfer| sum.add(&transfer)));
+            // Boxed, since a body may be several again.
+            let add: Callback = Box::new(move |transfer| sum.add(&transfer));
+            self.rest.push_back(body.on_end(add));
         }
     }
 }
 
-type Callback = Box<dyn FnOnce(Transfer) + Send>;
+pub(super) type Callback = Box<dyn FnOnce(Transfer) + Send>;
 
 /// Held by each body's callback; the report is made when the last has been called or dropped.
 struct Sum {
