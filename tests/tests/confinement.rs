@@ -158,3 +158,40 @@ fn where_openat2_is_refused_components_are_walked_and_no_link_is_followed() {
         "{answers:?}"
     );
 }
+
+/// In children: the errno of opening is chosen by a filter, since root may open all and neither
+/// descriptors nor memory are to run out for other tests.
+#[test]
+fn errors_of_opening_are_answered_as_the_policy_says() {
+    use rustix::io::Errno;
+    let answers = [
+        ("EACCES", Errno::ACCESS, 403),
+        ("ELOOP", Errno::LOOP, 404),
+        ("ENAMETOOLONG", Errno::NAMETOOLONG, 404),
+        ("ENXIO", Errno::NXIO, 404),
+        ("EXDEV", Errno::XDEV, 404),
+        ("EMFILE", Errno::MFILE, 503),
+        ("ENFILE", Errno::NFILE, 503),
+        ("ENOMEM", Errno::NOMEM, 503),
+        ("EIO", Errno::IO, 500),
+    ];
+    let Some(role) = child_role() else {
+        for (role, ..) in answers {
+            let name = "errors_of_opening_are_answered_as_the_policy_says";
+            assert_passed(&in_child(name, role));
+        }
+        return;
+    };
+    let dir = tree();
+    let service = ServeDir::new(dir.path().join("root")).unwrap();
+    let server = Server::start(Stack::Serve, Network::Tcp, Method::Auto, service);
+    let mut client = Client::connect(&server.address);
+    assert_eq!(client.get("/missing", "").status, 404);
+    let answer = answers.into_iter().find(|(name, ..)| *name == role);
+    let (_, errno, status) = answer.unwrap();
+    deny([libc::SYS_openat2], errno);
+    // Twice: such an answer is not kept as "nowhere" unless it is 404.
+    for _ in 0..2 {
+        assert_eq!(client.get("/plain", "").status, status, "{role}");
+    }
+}

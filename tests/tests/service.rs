@@ -226,3 +226,37 @@ fn head_has_no_body_over_http2_either() {
         }
     });
 }
+
+#[test]
+fn other_methods_are_405_and_options_says_what_is_allowed() {
+    let dir = tree();
+    let server = serve(&dir);
+    let mut client = Client::connect(&server.address);
+    const ALLOW: &str = "GET, HEAD, OPTIONS";
+    for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
+        for path in ["/data", "/missing"] {
+            let response = client.request(method, path, "content-length: 0\r\n");
+            assert_eq!(response.status, 405, "{method} {path}");
+            assert_eq!(response.headers["allow"], ALLOW, "{method} {path}");
+        }
+    }
+    for target in ["/data", "/missing", "*"] {
+        let response = client.request("OPTIONS", target, "");
+        assert_eq!(response.status, 204, "{target}");
+        assert_eq!(response.headers["allow"], ALLOW, "{target}");
+    }
+    client.send("CONNECT test:80 HTTP/1.1\r\nhost: test:80\r\n\r\n");
+    assert_eq!(client.response("CONNECT").unwrap().status, 405);
+}
+
+#[test]
+fn what_is_no_regular_file_is_404_at_once() {
+    let dir = tree();
+    let root = dir.path().join("root");
+    let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+    let server = serve(&dir);
+    let mut client = Client::connect(&server.address);
+    for path in ["/fifo", "/socket"] {
+        assert_eq!(client.get(path, "").status, 404, "{path}");
+    }
+}
