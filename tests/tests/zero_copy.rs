@@ -3,13 +3,18 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use axum::body::Body as AxumBody;
 use http::{Request, Response};
-use lendfile::{FileBody, FileRegion, Lending, Method, OpenFile, Outcome, ServeDir, Transfer};
+use lendfile::{
+    FileBody, FileRegion, Lending, Method, OpenFile, Outcome, RateLimit, ServeDir, Transfer,
+};
+use lendfile_tests::PATIENCE;
 use lendfile_tests::client::Client;
 use lendfile_tests::content;
 use lendfile_tests::process::{eventually, resident_of};
@@ -192,4 +197,37 @@ fn over_http2_all_but_the_beginning_of_each_frame_is_sent_by_sendfile() {
     // h2 copies up to 247 bytes behind each frame's head, at most 16 KiB apart.
     let copied = transfer.bytes_by(Method::Copy);
     assert!(copied < len / 16_384 * 256 * 2, "{copied} of {len}");
+}
+
+#[test]
+fn a_limited_body_is_lent_and_sent_no_faster_than_its_rate() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    content::write(&path, 3, 3 << 20).unwrap();
+    let hash = content::sha256(&path).unwrap();
+    let limit = RateLimit::new(NonZeroU64::new(10 << 20).unwrap());
+    for stack in Stack::ALL {
+        let (tell, told) = mpsc::channel();
+        let path = path.clone();
+        let service = tower::service_fn(move |request: Request<AxumBody>| {
+            let tell = tell.clone();
+            let region = FileRegion::whole(OpenFile::open(&path).unwrap());
+            async move {
+                let body = FileBody::new(region, Lending::Always, request.extensions());
+                let body = body.rate_limit(limit);
+                Ok(Response::new(
+                    body.on_end(move |transfer| _ = tell.send(transfer)),
+                ))
+            }
+        });
+        let server = Server::start(stack, Network::Tcp, Method::Sendfile, service);
+        let begun = Instant::now();
+        let response = Client::connect(&server.address).get("/", "");
+        // 2 MiB follow on the burst of 1 MiB.
+        assert!(begun.elapsed() >= Duration::from_millis(190), "{stack:?}");
+        assert_eq!(response.sha256, hash, "{stack:?}");
+        let transfer = told.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(transfer.outcome, Outcome::Complete, "{stack:?}");
+        assert!(transfer.bytes_by(Method::Sendfile) >= (3 << 20) - 4096);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod concat;
 mod owned;
+mod paced;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,10 +14,11 @@ use http::Extensions;
 use http_body::{Body, Frame, SizeHint};
 use lendfile_core::lent::Mapping;
 use lendfile_core::statistics::NOT_LENT;
-use lendfile_core::{FileRegion, Method, Transfer, TransferToken};
+use lendfile_core::{FileRegion, Method, RateLimit, Transfer, TransferToken};
 
 use self::concat::Concat;
 use self::owned::Owned;
+use self::paced::Paced;
 use crate::Connection;
 
 /// Files up to this many bytes are read and sent with their head in one call, unless a method was
@@ -93,6 +95,7 @@ enum State {
     LentBlindly(Arc<Mapping>, FileRegion),
     Memory(Bytes),
     Owned(Owned),
+    Paced(Box<Paced>),
     /// Written while it is sent.
     Rendered(Box<dyn Iterator<Item = Bytes> + Send>),
     /// The last page of a body lent blindly.
@@ -228,10 +231,25 @@ impl FileBody {
         }
     }
 
+    /// Hands its bytes out no faster than `limit` allows: a burst, then the rate. What is lent stays
+    /// lent, and every middleware works as without; over HTTP/2 each stream has its own limit.
+    ///
+    /// # Panics
+    ///
+    /// A limited body panics when polled outside of a tokio runtime with timers.
+    #[must_use]
+    pub fn rate_limit(self, limit: RateLimit) -> Self {
+        Self {
+            state: State::Paced(Box::new(Paced::new(self, limit))),
+            token: None,
+        }
+    }
+
     /// Whether its bytes, or some of them, are or were lent.
     pub fn is_lent(&self) -> bool {
         match &self.state {
             State::Concat(concat) => concat.is_lent(),
+            State::Paced(paced) => paced.body().is_lent(),
             State::Done | State::Memory(_) | State::Owned(_) | State::Rendered(_) => false,
             State::Handed(_) | State::Lent(..) | State::LentBlindly(..) | State::Tail(..) => true,
         }
@@ -245,6 +263,11 @@ impl FileBody {
     pub fn on_end(mut self, callback: impl FnOnce(Transfer) + Send + 'static) -> Self {
         if let State::Concat(concat) = &mut self.state {
             concat.on_end(Box::new(callback));
+            return self;
+        }
+        if let State::Paced(paced) = self.state {
+            let paced = paced.map_body(|body| body.on_end(callback));
+            self.state = State::Paced(Box::new(paced));
             return self;
         }
         let body = self.with_token();
@@ -263,6 +286,7 @@ impl State {
             Self::Done | Self::Handed(_) => Some(0),
             Self::Lent(_, region) | Self::LentBlindly(_, region) => Some(region.len()),
             Self::Memory(bytes) => Some(bytes.len() as u64),
+            Self::Paced(paced) => paced.len(),
             Self::Owned(owned) | Self::Tail(_, owned) => Some(owned.len()),
             Self::Rendered(_) => None,
         }
@@ -283,6 +307,13 @@ impl Body for FileBody {
                 let polled = concat.poll_frame(cx);
                 if !matches!(polled, Poll::Ready(None | Some(Err(_)))) {
                     *state = State::Concat(concat);
+                }
+                return polled;
+            }
+            State::Paced(mut paced) => {
+                let polled = paced.poll_frame(cx);
+                if !matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+                    *state = State::Paced(paced);
                 }
                 return polled;
             }

@@ -15,10 +15,13 @@ pub use access_log::{AccessLog, LogFormat};
 pub use body::{FileBody, Lending};
 pub use connection::Connection;
 pub use lendfile_core::{
-    Backend, Capabilities, Error, ErrorKind, FileRegion, LendStream, Method, OpenFile, Outcome,
-    Transfer,
+    Backend, Capabilities, Error, ErrorKind, Failure, FileRegion, LendStream, Method, OpenFile,
+    Outcome, Progress, RateLimit, Transfer,
 };
-pub use lendfile_epoll::{Epoll, EpollTransport};
+pub use lendfile_epoll::{
+    Epoll, EpollTransport, RecvFile, Relay, Relayed, SendFile, Socket, TransferOptions,
+    Undelivered, recv_file, relay, send_file,
+};
 pub use listener::Listener;
 pub use observe::{Exchange, Head, Observer};
 #[cfg(feature = "tls")]

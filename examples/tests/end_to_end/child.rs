@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -53,8 +54,8 @@ impl Example {
         let address = first
             .as_deref()
             .ok()
-            .and_then(|line| line.strip_prefix("listening on http://"))
-            .and_then(|addr| addr.parse().ok());
+            .and_then(|line| line.strip_prefix("listening on "))
+            .and_then(|addr| addr.trim_start_matches("http://").parse().ok());
         let Some(addr) = address else {
             _ = child.kill();
             _ = child.wait();
@@ -106,5 +107,13 @@ impl Drop for Example {
         // Both fail only if it has ended already.
         _ = self.child.kill();
         _ = self.child.wait();
+    }
+}
+
+/// Where it listens.
+pub(crate) fn address_of(example: &Example) -> SocketAddr {
+    match example.address() {
+        Address::Tcp(address) => *address,
+        other => panic!("not TCP: {other:?}"),
     }
 }

@@ -5,3 +5,6 @@ mod axum_download;
 mod child;
 mod epoll_vs_uring;
 mod hyper_body;
+mod log_broker;
+mod splice_proxy;
+mod upload;

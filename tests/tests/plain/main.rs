@@ -1,6 +1,7 @@
 //! The plain futures, against peers that know every byte: `send_file`, `recv_file`, `relay`.
 #![forbid(unsafe_code)]
 
+mod body;
 mod faults;
 mod recv_file;
 mod relay;

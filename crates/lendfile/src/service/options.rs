@@ -32,6 +32,7 @@ pub(super) struct Options {
     pub(super) limits: CacheLimits,
     pub(super) max_ranges: usize,
     pub(super) precompressed: Vec<Coding>,
+    pub(super) rate_limit: Option<crate::RateLimit>,
     pub(super) staleness: Duration,
 }
 
@@ -47,6 +48,7 @@ impl Default for Options {
             limits: CacheLimits::default(),
             max_ranges: MAX_RANGES,
             precompressed: Vec::new(),
+            rate_limit: None,
             staleness: STALENESS,
         }
     }
@@ -192,6 +194,12 @@ macro_rules! shared_options {
         #[must_use]
         pub fn cached_file_bytes(self, most: u64) -> Self {
             self.with(|options| options.cached_file_bytes = most)
+        }
+
+        /// Sends each body no faster than this. Default: no limit.
+        #[must_use]
+        pub fn rate_limit(self, limit: crate::RateLimit) -> Self {
+            self.with(|options| options.rate_limit = Some(limit))
         }
 
         /// Whether bodies are lent. Default: where the connection advertises it.

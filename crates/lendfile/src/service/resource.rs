@@ -157,6 +157,9 @@ impl Kept {
             .content_type(content_type.clone())
             .lending(options.lending)
             .max_ranges(options.max_ranges);
+        if let Some(limit) = options.rate_limit {
+            response = response.rate_limit(limit);
+        }
         if let Some(bytes) = bytes {
             response = response.with_snapshot(bytes);
         }

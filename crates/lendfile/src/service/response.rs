@@ -12,7 +12,7 @@ use http::header::{
     CONTENT_TYPE, ETAG, LAST_MODIFIED, RANGE,
 };
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use lendfile_core::{Error, FileRegion, OpenFile};
+use lendfile_core::{Error, FileRegion, OpenFile, RateLimit};
 
 use super::conditional::{self, Verdict};
 use super::content_type;
@@ -65,6 +65,7 @@ pub struct FileResponse {
     headers: HeaderMap,
     lending: Lending,
     max_ranges: usize,
+    rate_limit: Option<RateLimit>,
 }
 
 /// What is sent.
@@ -109,6 +110,7 @@ impl FileResponse {
             headers,
             lending: Lending::Advertised,
             max_ranges: MAX_RANGES,
+            rate_limit: None,
         }
     }
 
@@ -212,6 +214,13 @@ impl FileResponse {
     #[must_use]
     pub fn max_ranges(mut self, most: usize) -> Self {
         self.max_ranges = most;
+        self
+    }
+
+    /// Sends the body no faster than this. Default: no limit.
+    #[must_use]
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rate_limit = Some(limit);
         self
     }
 
@@ -346,6 +355,10 @@ impl FileResponse {
     }
 
     fn with_body(&self, status: StatusCode, body: FileBody) -> Response<FileBody> {
+        let body = match self.rate_limit {
+            Some(limit) => body.rate_limit(limit),
+            None => body,
+        };
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = self.headers.clone();
