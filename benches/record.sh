@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 cargo build --release -p lendfile-cli -p lendfile-benches
-[ $# -gt 0 ] || set -- article small warm uring cold h2 peers
+[ $# -gt 0 ] || set -- article picture small warm uring cold h2 peers
 for topic; do
     # A contestant that fails is in the record; the other topics go on.
     target/release/race --record "$topic" || echo "race --record $topic: see above" >&2

@@ -19,7 +19,7 @@ use crate::profiles::Profile;
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    pub(crate) contestant: Option<BuiltIn>,
+    pub(crate) contestant: Option<Apart>,
 
     /// A short race: 64k and 1m, 3 rounds of half a second
     #[arg(long)]
@@ -113,12 +113,19 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Clone, Debug, Subcommand)]
-pub(crate) enum BuiltIn {
+pub(crate) enum Apart {
     /// actix-files
     #[command(hide = true)]
     Actix {
         #[command(flatten)]
         at: At,
+    },
+    /// Compare two JSON reports of one race: do their ratios agree within 15 %, or say they do not?
+    Compare {
+        /// A report
+        one: PathBuf,
+        /// Another
+        other: PathBuf,
     },
     /// The limit
     #[command(hide = true)]

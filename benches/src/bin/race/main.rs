@@ -8,11 +8,13 @@
 )]
 
 mod arguments;
+mod compare;
 mod profiles;
 
 use std::error::Error;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,7 +30,7 @@ use lendfile_bench::{client, interrupt, netns};
 use lendfile_benches::contestants::{self, Programs};
 use lendfile_benches::{bare, rivals};
 
-use arguments::{Arguments, BuiltIn, Files};
+use arguments::{Apart, Arguments, Files};
 
 /// Tells a second run, inside a user namespace, from the first.
 const INSIDE: &str = "LENDFILE_RACE_INSIDE";
@@ -36,6 +38,7 @@ const INSIDE: &str = "LENDFILE_RACE_INSIDE";
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.contestant {
+        Some(Apart::Compare { one, other }) => compare(one, other),
         Some(contestant) => serve(contestant).map(|()| ExitCode::SUCCESS),
         None => race(&arguments),
     };
@@ -45,17 +48,36 @@ fn main() -> ExitCode {
     })
 }
 
-fn serve(contestant: &BuiltIn) -> Result<(), Box<dyn Error>> {
+fn serve(contestant: &Apart) -> Result<(), Box<dyn Error>> {
     let announce = |address: SocketAddr| println!("{ANNOUNCEMENT}{address}");
     match contestant {
-        BuiltIn::Actix { at } => rivals::actix::serve(at.listen, &at.directory, announce)?,
-        BuiltIn::Bare { at, method } => bare::serve(at.listen, &at.directory, *method, announce)?,
-        BuiltIn::ServeDir { at } => rivals::serve_dir::serve(at.listen, &at.directory, announce)?,
-        BuiltIn::Staticfile { at } => {
-            rivals::staticfile::serve(at.listen, &at.directory, announce)?
-        }
+        Apart::Actix { at } => rivals::actix::serve(at.listen, &at.directory, announce)?,
+        // Not a server.
+        Apart::Compare { .. } => {}
+        Apart::Bare { at, method } => bare::serve(at.listen, &at.directory, *method, announce)?,
+        Apart::ServeDir { at } => rivals::serve_dir::serve(at.listen, &at.directory, announce)?,
+        Apart::Staticfile { at } => rivals::staticfile::serve(at.listen, &at.directory, announce)?,
     }
     Ok(())
+}
+
+fn compare(one: &Path, other: &Path) -> Result<ExitCode, Box<dyn Error>> {
+    let found = compare::compare(one, other)?;
+    println!(
+        "{} ratios within 15 %, {} marked noisy (of these {} within 15 %), {} beyond and unmarked",
+        found.agree,
+        found.marked + found.agree_though_marked,
+        found.agree_though_marked,
+        found.unmarked.len(),
+    );
+    for line in &found.unmarked {
+        println!("{line}");
+    }
+    Ok(if found.unmarked.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn race(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
@@ -194,6 +216,7 @@ fn make(files: &TestFiles, wanted: Files) -> lendfile_bench::Result<Vec<TestFile
 fn write(arguments: &Arguments, report: &Report) -> Result<(), Box<dyn Error>> {
     let mut md = arguments.md.clone();
     let mut json = arguments.json.clone();
+    let mut svg = arguments.svg.clone();
     if let Some(profile) = arguments.record {
         // The date is the record's name; nothing else in this program needs a calendar.
         let date = Command::new("date").args(["-u", "+%F"]).output()?.stdout;
@@ -201,6 +224,7 @@ fn write(arguments: &Arguments, report: &Report) -> Result<(), Box<dyn Error>> {
         let name = format!("benches/record/{}-race-{}", date.trim(), profile.name());
         md = md.or_else(|| Some(format!("{name}.md").into()));
         json = json.or_else(|| Some(format!("{name}.json").into()));
+        svg = svg.or_else(|| profile.picture().map(Into::into));
     }
     if report.tables.is_empty() {
         // Dissections are not printed as they come.
@@ -216,7 +240,7 @@ fn write(arguments: &Arguments, report: &Report) -> Result<(), Box<dyn Error>> {
             fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         }
     }
-    if let Some(path) = &arguments.svg
+    if let Some(path) = &svg
         && !report.tables.is_empty()
     {
         fs::write(path, report.to_svg(0))?;

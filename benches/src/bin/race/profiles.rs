@@ -16,6 +16,8 @@ pub(crate) enum Profile {
     H2,
     /// Everybody: 4k, 64k, 1m and 1g
     Peers,
+    /// README's picture: everybody, 1m under cubic
+    Picture,
     /// 1k to 64k over 32 connections against nginx and the limit; 1m against the peers
     Small,
     /// The ring's methods against epoll's, warm
@@ -30,6 +32,11 @@ impl Profile {
         self.to_possible_value()
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default()
+    }
+
+    /// Where its picture goes, if it has one.
+    pub(crate) fn picture(self) -> Option<&'static str> {
+        (self == Self::Picture).then_some("benches/record/race.svg")
     }
 
     fn lines(self) -> &'static [&'static [&'static str]] {
@@ -85,6 +92,7 @@ impl Profile {
                 "H2O",
             ]],
             Self::Peers => &[&["--sizes", "4k,64k,1m,1g", "--cc", "cubic,bbr"]],
+            Self::Picture => &[&["--sizes", "1m", "--cc", "cubic", "--rounds", "9"]],
             Self::Small => &[
                 &[
                     "--sizes",
