@@ -68,6 +68,9 @@ pub(super) fn table(table: &Table) -> String {
             other => writeln!(text, "  {other:?}"),
         };
     }
+    if text.contains(") ~\n") {
+        text += "  ~ noisy: another run may well give a ratio more than 15 % off\n";
+    }
     if let Some(verdict) = table.verdict() {
         _ = writeln!(text, "{verdict}");
     }
@@ -85,7 +88,7 @@ fn line(figures: &Figures, stalls: bool) -> String {
     };
     let ratio = figures.comparisons.first().and_then(|it| it.speed);
     let ratio = ratio.map_or_else(String::new, |ratio| {
-        let noisy = if ratio.is_noisy() { " noisy" } else { "" };
+        let noisy = if ratio.is_noisy() { " ~" } else { "" };
         format!(
             "{:.2} ({:.2}–{:.2}){noisy}",
             ratio.median, ratio.min, ratio.max
