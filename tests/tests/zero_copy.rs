@@ -32,7 +32,7 @@ fn the_lent_mapping_has_no_resident_page_while_it_is_served() {
     for stack in Stack::ALL {
         for network in [Network::Tcp, Network::Unix] {
             let service = ServeDir::new(dir.path()).unwrap();
-            let service = service.staleness(std::time::Duration::ZERO);
+            let service = service.staleness(Duration::ZERO);
             let server = Server::start(stack, network, Method::Sendfile, service);
             let mut client = Client::connect(&server.address);
             client.send("GET /large HTTP/1.1\r\nhost: test\r\n\r\n");
