@@ -1,8 +1,8 @@
 //! A dissection: what a way of sending does, found by looking at it instead of at its speed.
 //!
 //! Four looks at each contestant, each with a server of its own: under `strace`, which system
-//! calls it makes and how many bytes pass through its memory by them ([`trace`]); the page-identity
-//! test, whether the socket holds the file's own pages ([`identity`]); under `callgrind`, how many
+//! calls it makes and how many bytes pass through its memory by them (`trace`); the page-identity
+//! test, whether the socket holds the file's own pages (`identity`); under `callgrind`, how many
 //! instructions an answer takes in user space; and undisturbed, what it costs. Slowed down by tracing, it may make somewhat other calls than in a race: a slower server
 //! waits less often.
 

@@ -54,7 +54,7 @@ const GRACE: Duration = Duration::from_secs(30);
 ///
 /// The service is any tower service whose responses' bodies yield [`Bytes`]: a
 /// [`ServeDir`](crate::ServeDir), an axum `Router`, a `tower::service_fn`. Every request carries a
-/// [`Connection`] in its extensions. Await the result to run it; it resolves after
+/// [`Connection`](crate::Connection) in its extensions. Await the result to run it; it resolves after
 /// [shutdown](Serve::with_graceful_shutdown), and never by itself: a connection that fails is
 /// logged, and when descriptors run out accepting pauses (5 ms, doubling to 1 s) until there are
 /// some again. It spawns a task per connection and runs in whatever tokio runtime awaits it: a
