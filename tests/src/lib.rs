@@ -8,6 +8,7 @@ pub mod conformance;
 pub mod content;
 pub mod hostile;
 pub mod log;
+pub mod mounts;
 pub mod process;
 pub mod server;
 pub mod uring;

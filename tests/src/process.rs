@@ -82,6 +82,32 @@ pub fn in_child(name: &str, role: &str) -> Output {
         .expect("running the test binary")
 }
 
+/// The same by a user who owns nothing and may do nothing, with these variables set.
+///
+/// # Panics
+///
+/// If it cannot be run; only root can become somebody else.
+pub fn in_unprivileged_child(name: &str, role: &str, variables: &[(&str, &str)]) -> Output {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    const NOBODY: u32 = 65534;
+    // The test's own path may lead through directories that others may not enter.
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    let program = dir.path().join("test");
+    fs::copy(env::current_exe().expect("the test's own path"), &program).expect("a copy");
+    Command::new(program)
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env("LENDFILE_CHILD", role)
+        .envs(variables.iter().copied())
+        .current_dir("/")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .expect("running the copy")
+}
+
 /// The role of this process, if it is a child.
 pub fn child_role() -> Option<String> {
     env::var("LENDFILE_CHILD").ok()
