@@ -1,0 +1,151 @@
+//! What a connection may take.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use lendfile_tests::PATIENCE;
+use lendfile_tests::content;
+use socket2::SockRef;
+use tempfile::TempDir;
+
+use crate::command::{connect, serve};
+
+fn site() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("small"), "small").unwrap();
+    content::write(&dir.path().join("large"), 1, 50 << 20).unwrap();
+    dir
+}
+
+/// A connection whose every wait is bounded.
+fn socket(addr: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(addr).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// Waits for the connection to end, however; what came before.
+fn until_closed(socket: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    match socket.read_to_end(&mut all) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[test]
+fn a_head_that_comes_byte_by_byte_is_cut_at_the_header_timeout() {
+    let dir = site();
+    let (_server, addr) = serve(dir.path(), &["--header-timeout", "300ms"]);
+    let mut socket = socket(addr);
+    socket.write_all(b"GET /small HTTP/1.1\r\nx: ").unwrap();
+    let started = Instant::now();
+    // Bytes go on coming, each a sign of life.
+    while socket.write_all(b"x").is_ok() {
+        assert!(started.elapsed() < PATIENCE, "never cut");
+        socket
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        match socket.read(&mut [0; 64]) {
+            Ok(0) => break,
+            Ok(_) => panic!("an answer to half a request"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+    }
+    assert!(started.elapsed() >= Duration::from_millis(250), "too early");
+}
+
+#[test]
+fn a_connection_at_rest_is_closed_at_the_idle_timeout_and_a_request_before_is_answered() {
+    let dir = site();
+    let (_server, addr) = serve(dir.path(), &["--idle-timeout", "300ms"]);
+    let mut client = connect(addr);
+    assert_eq!(client.get("/small", "").body, b"small");
+    assert_eq!(client.get("/small", "").body, b"small");
+    assert_eq!(client.rest().unwrap(), b"");
+}
+
+#[test]
+fn a_slow_reader_that_goes_on_reading_gets_everything() {
+    let dir = site();
+    let (_server, addr) = serve(
+        dir.path(),
+        &["--progress-timeout", "1s", "--idle-timeout", "1s"],
+    );
+    let mut socket = socket(addr);
+    SockRef::from(&socket)
+        .set_recv_buffer_size(64 << 10)
+        .unwrap();
+    let request = b"GET /large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    socket.write_all(request).unwrap();
+    let started = Instant::now();
+    let mut buffer = vec![0; 1 << 20];
+    let mut got = 0;
+    loop {
+        let n = socket.read(&mut buffer).expect("not cut");
+        if n == 0 {
+            break;
+        }
+        got += n;
+        // Longer than any of its clocks in all, but never longer than one at a time.
+        if started.elapsed() < Duration::from_secs(3) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    assert!(got > 50 << 20, "{got} bytes");
+}
+
+#[test]
+fn the_last_request_that_is_allowed_closes_the_connection() {
+    let dir = site();
+    let (_server, addr) = serve(dir.path(), &["--max-requests", "2"]);
+    let mut client = connect(addr);
+    assert!(!client.get("/small", "").headers.contains_key("connection"));
+    assert_eq!(client.get("/small", "").headers["connection"], "close");
+    assert_eq!(client.rest().unwrap(), b"");
+}
+
+#[test]
+fn an_address_beyond_its_share_is_turned_away() {
+    let dir = site();
+    let (_server, addr) = serve(
+        dir.path(),
+        &["--max-connections-per-address", "1", "--threads", "1"],
+    );
+    let mut first = connect(addr);
+    assert_eq!(first.get("/small", "").status, 200);
+    let mut second = socket(addr);
+    assert_eq!(until_closed(&mut second), "");
+    assert_eq!(first.get("/small", "").status, 200);
+}
+
+#[test]
+fn a_request_without_one_valid_host_or_with_doubtful_framing_is_400() {
+    let dir = site();
+    let (_server, addr) = serve(dir.path(), &[]);
+    for head in [
+        "",
+        "host: a\r\nhost: a\r\n",
+        "host: a b\r\n",
+        "host: a\r\ntransfer-encoding: identity\r\n",
+        "host: a\r\ntransfer-encoding: chunked, identity\r\n",
+        "host: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        "host: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n",
+    ] {
+        let mut socket = socket(addr);
+        let request = format!("GET /small HTTP/1.1\r\n{head}\r\n");
+        socket.write_all(request.as_bytes()).unwrap();
+        let answer = until_closed(&mut socket);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{head:?}: {answer}");
+    }
+    // Read by Transfer-Encoding alone, and nothing behind it is taken for a request.
+    let mut socket = socket(addr);
+    let smuggled = "GET /small HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\
+                    transfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /other HTTP/1.1\r\nhost: a\r\n\r\n";
+    socket.write_all(smuggled.as_bytes()).unwrap();
+    let answer = until_closed(&mut socket);
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+}
