@@ -3,6 +3,7 @@
 
 mod golang;
 mod installed;
+mod observed;
 mod own;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use lendfile_bench::contest::{Contestant, Lendfile, Role};
 use crate::bare::Method;
 use golang::GoFileServer;
 use installed::Installed;
+use observed::Observed;
 use own::{Bare, Rival};
 
 /// The programs that contestants are started from.
@@ -60,6 +62,9 @@ pub fn article(name: &str) -> Option<&'static str> {
     })
 }
 
+/// What the names begin with of lendfile with a log or metrics on. They race only when asked for.
+pub const OBSERVED: &str = "with ";
+
 /// Every contestant, in the order of the tables: the limits first. `ways` are lendfile's methods,
 /// each with its backend.
 pub fn all(programs: &Programs, ways: &[Way]) -> Vec<Box<dyn Contestant>> {
@@ -90,6 +95,7 @@ pub fn all(programs: &Programs, ways: &[Way]) -> Vec<Box<dyn Contestant>> {
         let backend = backend.as_deref();
         all.push(Box::new(Lendfile::new(&programs.lendfile, method, backend)));
     }
+    all.extend(Observed::all(&programs.lendfile).map(|one| Box::new(one) as Box<dyn Contestant>));
     all.extend(Installed::all().map(|peer| Box::new(peer) as Box<dyn Contestant>));
     all.push(Box::new(GoFileServer {
         beside: programs.race.clone(),

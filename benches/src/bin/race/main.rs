@@ -273,7 +273,11 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Box<dyn Contestant>>, Box<dyn Err
             }
         })
     };
-    contestants.retain(|contestant| arguments.only.is_empty() || wanted(contestant.name()));
+    contestants.retain(|contestant| match arguments.only.is_empty() {
+        // Those are for a question of their own.
+        true => !contestant.name().starts_with(contestants::OBSERVED),
+        false => wanted(contestant.name()),
+    });
     Ok(contestants)
 }
 
