@@ -19,6 +19,7 @@ use lendfile_tests::client::Client;
 use lendfile_tests::content;
 use lendfile_tests::process::{eventually, resident_of};
 use lendfile_tests::server::{Network, Server, Stack, Testable};
+use tower::ServiceExt;
 
 /// Small enough to fit into any socket's buffer without a reader.
 const UNREAD_BYTES: u64 = 40_000;
@@ -112,6 +113,47 @@ fn bytes_written_after_copy_are_not_what_a_stalled_peer_gets() {
     for network in [Network::Tcp, Network::Unix] {
         let (old, new) = what_a_stalled_peer_gets(network, Method::Copy).unwrap();
         assert!(old && !new, "{network:?}: the peer got the file's pages");
+    }
+}
+
+/// The same of a `ServeDir`: has it send a file to a peer that does not read, overwrites the file
+/// in place, and returns what the peer then reads, and what it would have to read: old and new.
+fn what_a_directory_sends(
+    network: Network,
+    options: impl FnOnce(ServeDir) -> ServeDir,
+) -> io::Result<(Vec<u8>, Vec<u8>, Vec<u8>)> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("file");
+    let (old, new) = (
+        content::bytes(1, UNREAD_BYTES),
+        content::bytes(2, UNREAD_BYTES),
+    );
+    fs::write(&path, &old)?;
+    let (tell, ended) = mpsc::channel();
+    // Not from the cache's memory: that is a copy whatever the options say.
+    let service = options(ServeDir::new(dir.path()).unwrap().cached_file_bytes(0));
+    let report = move |response: Response<FileBody>| {
+        let tell = tell.clone();
+        response.map(|body| body.on_end(move |transfer| _ = tell.send(transfer)))
+    };
+    let service = ServiceExt::<Request<AxumBody>>::map_response(service, report);
+    let server = Server::start(Stack::Serve, network, Method::Sendfile, service);
+    let mut client = Client::connect(&server.address);
+    client.send("GET /file HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(ended.recv().expect("a report").outcome, Outcome::Complete);
+    let file = OpenOptions::new().write(true).open(&path)?;
+    file.write_all_at(&new, 0)?;
+    Ok((client.response("GET")?.body, old, new))
+}
+
+#[test]
+fn a_stable_directory_sends_what_a_file_held_before_it_was_overwritten() {
+    for network in [Network::Tcp, Network::Unix] {
+        let (got, old, _) = what_a_directory_sends(network, ServeDir::stable).unwrap();
+        assert!(got == old, "{network:?}: the peer got the file's pages");
+        // Without it the pages themselves go, or the above would prove nothing.
+        let (got, _, new) = what_a_directory_sends(network, |as_it_is| as_it_is).unwrap();
+        assert!(got == new, "{network:?}: the peer got a copy");
     }
 }
 
