@@ -315,6 +315,27 @@ impl Cold {
     }
 }
 
+/// Bytes from the region's start that can be sent without waiting for the disk; 0 if there are none
+/// or nobody can say. Does not wait for the answer; what is missing may begin to be read by it.
+pub fn warm_bytes(region: &FileRegion) -> u64 {
+    let (file, offset) = (region.file(), region.offset());
+    let known = file.known_warm(offset).min(region.len());
+    if known >= region.len().min(LEAST_BYTES) {
+        return known;
+    }
+    let warm = match file.refuses_nowait() {
+        true => opaque_resident(file, offset, region.len().min(AHEAD_BYTES)),
+        false => match Cold::default().look(region) {
+            Ok(Look::Warm(len)) => len,
+            _ => 0,
+        },
+    };
+    if warm > 0 {
+        file.note_warm(offset, warm);
+    }
+    warm
+}
+
 fn file_is_warm(file: &OpenFile, offset: u64) -> bool {
     file.known_warm(offset) > 0
 }

@@ -36,6 +36,7 @@ mod turn;
 
 pub use backend::Epoll;
 pub use buffer::PageBuffer;
+pub use cold::warm_bytes;
 pub use options::TransferOptions;
 pub use pace::Pacer;
 pub use pipe::Pipe;

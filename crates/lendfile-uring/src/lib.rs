@@ -40,7 +40,6 @@ mod sys;
 #[cfg(test)]
 mod test_support;
 mod transport;
-mod warm;
 mod window;
 
 pub use backend::Uring;

@@ -9,15 +9,14 @@ use std::task::{Context, Poll, ready};
 
 use lendfile_core::capabilities::{self, Refusal};
 use lendfile_core::{
-    Capabilities, Continuation, Error, ErrorKind, FileRegion, Method, MethodSet, Sent, Transport,
+    Capabilities, Continuation, Error, FileRegion, Method, MethodSet, Sent, Transport,
 };
-use lendfile_epoll::{EpollTransport, Socket};
+use lendfile_epoll::{EpollTransport, Socket, warm_bytes};
 use tokio::io::ReadBuf;
 
 use crate::drain::{Drain, unclaimed};
 use crate::flow::{Demand, Stop};
 use crate::ring::{Place, Ring};
-use crate::warm;
 
 /// The methods that need the ring.
 const BY_RING: [Method; 3] = [Method::RingFixed, Method::RingHybrid, Method::RingSplice];
@@ -60,7 +59,7 @@ impl<S: Socket> UringTransport<S> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`] if it is not one of this backend's on this machine.
+    /// [`Unavailable`](lendfile_core::ErrorKind::Unavailable) if it is not one of this backend's on this machine.
     pub(crate) fn with_method(mut self, method: Method) -> Result<Self, Error> {
         capabilities::choose(method, &self.capabilities, MethodSet::EMPTY)?;
         self.method = method;
@@ -146,7 +145,7 @@ impl<S: Socket> UringTransport<S> {
                         let file = region.file();
                         capabilities::downgrade(file, method, &self.capabilities, &error);
                     }
-                    Refusal::Error => return Poll::Ready(Err(unreadable(region, error))),
+                    Refusal::Error => return Poll::Ready(Err(region.unreadable(error).into())),
                 },
                 Err(Stop::Socket(error)) => return Poll::Ready(Err(error)),
             }
@@ -162,7 +161,7 @@ impl<S: Socket> UringTransport<S> {
         }
         let place = self.place.as_ref();
         let by_ring = place.and_then(|place| place.with(|_, flow| flow.is_at(region)));
-        let warm = by_ring == Some(false) && warm::is_warm(region);
+        let warm = by_ring == Some(false) && warm_bytes(region) > 0;
         self.cold_at = (!warm).then(|| region.offset());
         warm
     }
@@ -253,11 +252,4 @@ impl<S: fmt::Debug> fmt::Debug for UringTransport<S> {
             .field("method", &self.method)
             .finish_non_exhaustive()
     }
-}
-
-fn unreadable(region: &FileRegion, error: io::Error) -> io::Error {
-    let message = format!("reading {} bytes at {}", region.len(), region.offset());
-    Error::new(ErrorKind::FileUnreadable, message)
-        .with_source(error)
-        .into()
 }

@@ -66,6 +66,8 @@ pub(super) const ALL: &[Ability] = &[
     Ability::new("mincore", mincore, &[]),
     Ability::new(IO_URING, ring, RING),
     Ability::new("ring splice", ring_splice, RING_SPLICE),
+    Ability::new("ring workers", ring_workers, RING_WORKERS),
+    Ability::new("ring buffers", ring_buffers, RING_BUFFERS),
 ];
 
 const OTHER_FILESYSTEM: &str =
@@ -128,6 +130,15 @@ const RING_SPLICE: &[(Errno, &str)] = &[
     (Errno::NOSYS, RING_ALLOWED),
     (Errno::PERM, RING_ALLOWED),
 ];
+
+const RING_WORKERS: &[(Errno, &str)] = &[(
+    Errno::INVAL,
+    "kernel >= 5.15, which can bound a ring's worker threads",
+)];
+const RING_BUFFERS: &[(Errno, &str)] = &[(
+    Errno::NOMEM,
+    "a higher RLIMIT_MEMLOCK (ulimit -l), for ring-fixed",
+)];
 
 /// Cures for running out of something, whoever ran out.
 const EXHAUSTED: &[(Errno, &str)] = &[
@@ -306,6 +317,14 @@ fn ring(subject: &Subject) -> Result<Note, Setback> {
 
 fn ring_splice(subject: &Subject) -> Result<Note, Setback> {
     by_uring(subject.uring.splice)
+}
+
+fn ring_workers(subject: &Subject) -> Result<Note, Setback> {
+    by_uring(subject.uring.workers)
+}
+
+fn ring_buffers(subject: &Subject) -> Result<Note, Setback> {
+    by_uring(subject.uring.buffers)
 }
 
 /// Takes over the verdict of the crate that tried it.

@@ -58,7 +58,7 @@ fn io_uring_works_where_it_is_required() {
     let required = std::env::var("LENDFILE_REQUIRE")
         .is_ok_and(|list| list.split(',').any(|word| word.trim() == "uring"));
     let report = collect(Path::new(".")).unwrap();
-    for name in ["io_uring", "ring splice"] {
+    for name in ["io_uring", "ring splice", "ring workers", "ring buffers"] {
         let outcome = outcome(&report, name);
         let works = matches!(outcome, Outcome::Works { .. });
         assert!(works || !required, "{name}: {outcome:?}");
