@@ -1,9 +1,13 @@
 //! Filesystems to test on, each mounted for one test and gone with it.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
+use lendfile_core::lent::residency;
 use tempfile::TempDir;
 
 use crate::process;
@@ -15,6 +19,8 @@ pub enum Kind {
     Btrfs,
     /// An image with ext4.
     Ext4,
+    /// A FUSE server of one file, `file`, in a process of its own.
+    Fuse,
     /// Where temporary files are.
     Here,
     /// A directory on the filesystem of the temporary directory, below an empty one.
@@ -27,9 +33,10 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Btrfs,
         Self::Ext4,
+        Self::Fuse,
         Self::Here,
         Self::Overlay,
         Self::Tmpfs,
@@ -41,6 +48,7 @@ impl Kind {
         match self {
             Self::Btrfs => "btrfs",
             Self::Ext4 => "ext4",
+            Self::Fuse => "fuse",
             Self::Here => "here",
             Self::Overlay => "overlay",
             Self::Tmpfs => "tmpfs",
@@ -58,16 +66,43 @@ pub struct Mount {
     /// The mount.
     pub path: PathBuf,
     mounted: bool,
+    server: Option<Server>,
+}
+
+/// A FUSE server, and the file that ends its connection.
+#[derive(Debug)]
+struct Server {
+    child: Child,
+    abort: PathBuf,
+}
+
+/// How the FUSE server reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Fuse<'a> {
+    /// Its program, `fuse-file`.
+    pub program: &'a str,
+    /// Milliseconds before each answer.
+    pub delay_ms: u64,
+}
+
+impl<'a> Fuse<'a> {
+    /// One that reads without delay.
+    pub fn new(program: &'a str) -> Self {
+        Self {
+            program,
+            delay_ms: 0,
+        }
+    }
 }
 
 impl Mount {
-    /// Mounts one, or says why not.
+    /// Mounts one, or says why not; `fuse` is for [`Kind::Fuse`].
     ///
     /// # Panics
     ///
     /// If it cannot be mounted and `LENDFILE_REQUIRE` contains its name.
-    pub fn new(kind: Kind) -> Option<Self> {
-        match Self::try_new(kind) {
+    pub fn new(kind: Kind, fuse: Fuse<'_>) -> Option<Self> {
+        match Self::try_new(kind, fuse) {
             Ok(mount) => Some(mount),
             Err(why) => {
                 process::skip(kind.name(), &why);
@@ -76,7 +111,7 @@ impl Mount {
         }
     }
 
-    fn try_new(kind: Kind) -> Result<Self, String> {
+    fn try_new(kind: Kind, fuse: Fuse<'_>) -> Result<Self, String> {
         let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
         let path = dir.path().join("mount");
         fs::create_dir(&path).map_err(|error| error.to_string())?;
@@ -84,6 +119,7 @@ impl Mount {
             source: path.clone(),
             path,
             mounted: false,
+            server: None,
             dir,
         };
         let target = mount
@@ -93,6 +129,11 @@ impl Mount {
             .to_owned();
         let base = mount.dir.path().to_owned();
         match kind {
+            Kind::Fuse => {
+                mount.source = base.join("source");
+                fs::create_dir(&mount.source).map_err(|error| error.to_string())?;
+                mount.server = Some(Server::start(&mount, fuse)?);
+            }
             Kind::Here => return Ok(mount),
             Kind::Tmpfs => run("mount", &["-t", "tmpfs", "tmpfs", &target])?,
             Kind::Overlay => {
@@ -133,14 +174,60 @@ impl Mount {
     /// If the permissions cannot be set.
     pub fn open_to_all(&self) {
         use std::os::unix::fs::PermissionsExt;
-        for path in [self.dir.path(), &self.path, &self.source] {
+        // The FUSE server lets everybody in and nobody change anything.
+        let mount = self.server.is_none().then_some(&*self.path);
+        for path in [self.dir.path(), &self.source].into_iter().chain(mount) {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions");
         }
     }
 }
 
+impl Server {
+    fn start(mount: &Mount, fuse: Fuse<'_>) -> Result<Self, String> {
+        let source = mount.source.join("file");
+        File::create(&source).map_err(|error| error.to_string())?;
+        let mut child = Command::new(fuse.program)
+            .args([&source, &mount.path])
+            .arg(fuse.delay_ms.to_string())
+            // It ends, and unmounts, at the end of this process, whatever that is: signals to
+            // the whole group must not end it before.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", fuse.program))?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            _ = BufReader::new(stdout).read_line(&mut line);
+        }
+        if line != "mounted\n" {
+            _ = child.kill();
+            _ = child.wait();
+            return Err("/dev/fuse cannot be had or mounted".to_owned());
+        }
+        // A connection's number is its device's.
+        let device = fs::metadata(&mount.path).map_err(|error| error.to_string());
+        let number = device.map(|metadata| rustix::fs::minor(metadata.dev()));
+        Ok(Self {
+            child,
+            abort: format!("/sys/fs/fuse/connections/{}/abort", number.unwrap_or(0)).into(),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nobody waits in the kernel for an answer after this. Without the file, the server's end
+        // does the same.
+        _ = fs::write(&self.abort, "1");
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
 impl Drop for Mount {
     fn drop(&mut self) {
+        self.server = None;
         if self.mounted {
             _ = Command::new("umount").arg("-l").arg(&self.path).status();
         }
@@ -161,13 +248,27 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     }
 }
 
-/// Writes a file back and drops its pages from the page cache, as far as its filesystem can.
+/// Drops a file's pages from the page cache that are written back, whoever asks.
 ///
 /// # Panics
 ///
 /// If it cannot be opened.
-pub fn make_cold(path: &Path) {
+pub fn forget(path: &Path) {
+    let file = File::open(path).expect("the file");
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advice");
+}
+
+/// Writes a file back and drops its pages from the page cache, as far as its filesystem can; says
+/// whether most of them are gone.
+///
+/// # Panics
+///
+/// If it cannot be opened or asked, which its owner can.
+pub fn make_cold(path: &Path) -> bool {
     let file = File::open(path).expect("the file");
     file.sync_all().expect("writing it back");
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advice");
+    forget(path);
+    let len = usize::try_from(file.metadata().expect("metadata").len()).expect("a length");
+    let pages = residency::mincore(&file, 0, len).expect("the pages there");
+    pages < (len / rustix::param::page_size() / 2) as u64
 }

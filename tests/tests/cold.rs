@@ -5,12 +5,14 @@ use std::env;
 use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use lendfile_core::{Continuation, FileRegion, Method, OpenFile, Transport};
 use lendfile_epoll::{EpollTransport, FileReader};
 use lendfile_tests::conformance::{Peer, pair};
 use lendfile_tests::content;
-use lendfile_tests::mounts::{Kind, Mount, make_cold};
+use lendfile_tests::mounts::{Fuse, Kind, Mount, forget, make_cold};
 use lendfile_tests::process::{assert_passed, child_role, in_unprivileged_child, skip};
 use lendfile_tests::server::{Network, methods};
 use sha2::{Digest, Sha256};
@@ -18,6 +20,9 @@ use tokio::net::TcpStream;
 
 /// Not a multiple of anything, and more than any window of readahead.
 const LEN: u64 = (20 << 20) + 12_345;
+
+/// The FUSE server.
+const FUSE: &str = env!("CARGO_BIN_EXE_fuse-file");
 
 /// What a send by `method` reported.
 #[derive(Debug, Default)]
@@ -27,22 +32,46 @@ struct Report {
     copied: u64,
 }
 
-/// Sends the file, checks what the peer got.
-async fn send(path: &Path, method: Method, sha256: &str) -> Report {
-    let (Peer::Tcp(ours), mut peer) = pair(Network::Tcp).unwrap() else {
+/// A transport, and a thread that has what `read` makes of what its peer gets.
+fn connect<T: Send + 'static>(
+    method: Method,
+    read: impl FnOnce(Peer) -> T + Send + 'static,
+) -> (EpollTransport<TcpStream>, JoinHandle<T>) {
+    let (Peer::Tcp(ours), peer) = pair(Network::Tcp).unwrap() else {
         unreachable!("a pair of the network asked for")
     };
-    let reader = std::thread::spawn(move || {
+    let reader = thread::spawn(move || read(peer));
+    let socket = TcpStream::from_std(ours).unwrap();
+    let transport = EpollTransport::new(socket).with_method(method).unwrap();
+    (transport, reader)
+}
+
+/// Sends the file, checks what the peer got.
+async fn send(path: &Path, method: Method, sha256: &str) -> Report {
+    watched(path, method, sha256, |_| {}).await
+}
+
+/// The same, with how long each poll took.
+async fn watched(
+    path: &Path,
+    method: Method,
+    sha256: &str,
+    mut took: impl FnMut(Duration),
+) -> Report {
+    let (mut transport, reader) = connect(method, |mut peer| {
         let mut hash = Sha256::new();
         io::copy(&mut peer, &mut hash).unwrap();
         content::hex(hash)
     });
-    let socket = TcpStream::from_std(ours).unwrap();
-    let mut transport = EpollTransport::new(socket).with_method(method).unwrap();
     let mut region = FileRegion::whole(OpenFile::open(path).unwrap());
     let mut report = Report::default();
     while !region.is_empty() {
-        let sending = poll_fn(|cx| transport.poll_send_file(cx, &region, Continuation::End));
+        let sending = poll_fn(|cx| {
+            let begun = Instant::now();
+            let polled = transport.poll_send_file(cx, &region, Continuation::End);
+            took(begun.elapsed());
+            polled
+        });
         let sent = sending.await.unwrap();
         report.cold_waits += sent.cold_waits;
         if sent.method == Method::Copy {
@@ -80,16 +109,25 @@ fn prepare(mount: &Mount) -> (PathBuf, String) {
     (path, sha256)
 }
 
+/// Has the mount's file read from its disk next time; whether there is one.
+fn chill(kind: Kind, mount: &Mount) -> bool {
+    make_cold(&mount.source.join("file"));
+    let cold = make_cold(&mount.path.join("file"));
+    if kind != Kind::Here {
+        assert_eq!(cold, kind != Kind::Tmpfs, "{}", kind.name());
+    }
+    cold
+}
+
 #[tokio::test]
 async fn cold_files_of_every_filesystem_are_sent_by_every_method() {
     for kind in Kind::ALL {
-        let Some(mount) = Mount::new(kind) else {
+        let Some(mount) = Mount::new(kind, Fuse::new(FUSE)) else {
             continue;
         };
         let (path, sha256) = prepare(&mount);
         for method in methods() {
-            make_cold(&path);
-            make_cold(&mount.source.join("file"));
+            let cold = chill(kind, &mount);
             let report = send(&path, method, &sha256).await;
             if method != Method::Copy {
                 assert!(
@@ -98,9 +136,12 @@ async fn cold_files_of_every_filesystem_are_sent_by_every_method() {
                     kind.name()
                 );
             }
-            if kind != Kind::Tmpfs {
-                assert!(report.cold_waits > 0, "{} {method}: it waited", kind.name());
-            }
+            assert_eq!(
+                report.cold_waits > 0,
+                cold,
+                "{} {method}: {report:?}",
+                kind.name()
+            );
         }
         // And warm, from what is believed and what is asked.
         every_method_sends(kind, &path, &sha256).await;
@@ -117,25 +158,36 @@ fn files_of_somebody_else_are_sent_by_every_method() {
             .unwrap();
         let path = PathBuf::from(env::var_os("LENDFILE_FILE").unwrap());
         let sha256 = env::var("LENDFILE_SHA256").unwrap();
+        let cold = env::var("LENDFILE_COLD").unwrap() == "yes";
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
-        return runtime
-            .unwrap()
-            .block_on(every_method_sends(kind, &path, &sha256));
+        return runtime.unwrap().block_on(async {
+            for method in methods() {
+                forget(&path);
+                let report = send(&path, method, &sha256).await;
+                // Of tmpfs, nobody but its owner can know that there is no disk.
+                assert!(
+                    report.cold_waits > 0 || !cold,
+                    "{} {method}: {report:?}",
+                    kind.name()
+                );
+            }
+            every_method_sends(kind, &path, &sha256).await;
+        });
     }
     if !rustix::process::geteuid().is_root() {
         return skip("root", "only root can become somebody else");
     }
     for kind in Kind::ALL {
-        let Some(mount) = Mount::new(kind) else {
+        let Some(mount) = Mount::new(kind, Fuse::new(FUSE)) else {
             continue;
         };
         mount.open_to_all();
         let (path, sha256) = prepare(&mount);
-        make_cold(&path);
-        make_cold(&mount.source.join("file"));
+        let cold = chill(kind, &mount);
         let variables = [
+            ("LENDFILE_COLD", if cold { "yes" } else { "no" }),
             ("LENDFILE_FILE", path.to_str().unwrap()),
             ("LENDFILE_SHA256", &sha256),
         ];
@@ -146,12 +198,11 @@ fn files_of_somebody_else_are_sent_by_every_method() {
 #[tokio::test]
 async fn cold_files_of_every_filesystem_can_be_read() {
     for kind in Kind::ALL {
-        let Some(mount) = Mount::new(kind) else {
+        let Some(mount) = Mount::new(kind, Fuse::new(FUSE)) else {
             continue;
         };
         let (path, sha256) = prepare(&mount);
-        make_cold(&path);
-        make_cold(&mount.source.join("file"));
+        let cold = chill(kind, &mount);
         let mut region = FileRegion::whole(OpenFile::open(&path).unwrap());
         let (mut reader, mut hash) = (FileReader::new(), Sha256::new());
         let mut buffer = vec![0; 100_000];
@@ -162,8 +213,29 @@ async fn cold_files_of_every_filesystem_can_be_read() {
             region.advance(n as u64);
         }
         assert_eq!(content::hex(hash), sha256, "{}", kind.name());
-        if kind != Kind::Tmpfs {
-            assert!(reader.take_cold_waits() > 0, "{}: it waited", kind.name());
-        }
+        assert_eq!(reader.take_cold_waits() > 0, cold, "{}", kind.name());
+    }
+}
+
+#[tokio::test]
+async fn no_call_waits_for_a_slow_fuse_server() {
+    const DELAY: Duration = Duration::from_millis(300);
+    let slow = Fuse {
+        delay_ms: 300,
+        ..Fuse::new(FUSE)
+    };
+    let Some(mount) = Mount::new(Kind::Fuse, slow) else {
+        return;
+    };
+    let source = mount.source.join("file");
+    content::write(&source, 1, (1 << 20) + 1).unwrap();
+    let (path, sha256) = (mount.path.join("file"), content::sha256(&source).unwrap());
+    for method in methods() {
+        make_cold(&path);
+        let mut longest = Duration::ZERO;
+        let report = watched(&path, method, &sha256, |took| longest = longest.max(took)).await;
+        assert!(report.cold_waits > 0, "{method}: {report:?}");
+        // A call that asks the server takes as long as its answer.
+        assert!(longest < DELAY, "{method}: {longest:?} in one call");
     }
 }
