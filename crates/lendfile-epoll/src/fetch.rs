@@ -186,7 +186,8 @@ impl Queue {
 impl Pool {
     fn submit(&'static self, job: Job) -> io::Result<()> {
         let mut queue = lock(&self.queue);
-        if queue.idle == 0 && queue.threads < THREADS {
+        // Each job that waits may be about to take one of the idle threads.
+        if queue.idle <= queue.waiting.len() && queue.threads < THREADS {
             let thread = thread::Builder::new()
                 .name("lendfile-fetch".to_owned())
                 .stack_size(STACK_BYTES)
