@@ -13,8 +13,8 @@
 //! 3. Others (overlayfs, tmpfs, FUSE): `mincore` tells the truth if the file is ours. What is
 //!    missing, or cannot be asked, is read by a [helper thread](crate::fetch), which wakes the task.
 //!
-//! Measured, 1 GiB cold on ext4 (Linux 6.18): the kernel's own readahead takes 20–30 ms of CPU for
-//! it and at most 0.9 ms in one call, in large folios; `posix_fadvise(WILLNEED)` 400 ms, since it
+//! Measured, 1 GiB cold on ext4 (Linux 6.18): the kernel's own readahead takes 18–33 ms of CPU for
+//! it and 0.5–1.6 ms in its longest call, in large folios; `posix_fadvise(WILLNEED)` 400 ms, since it
 //! allocates single pages. So that is used only where the kernel's window is too small to cover a
 //! timer's tick.
 

@@ -59,7 +59,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// logged, and when descriptors run out accepting pauses (5 ms, doubling to 1 s) until there are
 /// some again. It spawns a task per connection and runs in whatever tokio runtime awaits it: a
 /// multi-thread one, or one current-thread runtime per core with a socket of its own each
-/// (`SO_REUSEPORT`), which is what the `lendfile` command does and was 1.0–1.2 times as fast.
+/// (`SO_REUSEPORT`), which is what the `lendfile` command does.
 ///
 /// A request without a valid `Host`, with two, or with a doubtful `Transfer-Encoding` is answered
 /// 400 before it reaches the service. [`Limits`] bound what a connection may take.

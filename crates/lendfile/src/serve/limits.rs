@@ -30,13 +30,13 @@ pub struct Limits {
     pub header_timeout: Option<Duration>,
     /// Between a response and the next request. Default 75 s.
     pub idle_timeout: Option<Duration>,
-    /// How long a peer may accept nothing of what there is for it; then the connection is reset.
+    /// How long a peer may accept nothing of what there is for it; then the connection is closed.
     /// Default 60 s.
     ///
-    /// Over TCP the kernel watches it (`TCP_USER_TIMEOUT`: bytes that are not acknowledged, or
-    /// cannot be sent because the peer's window is closed), so a peer that takes a byte now and
-    /// then has made progress; [`Limits::min_rate`] is for those. Over HTTP/2 a stream whose peer
-    /// does not open its window counts too.
+    /// What counts is that the socket takes bytes, which it does once a third or so of its buffer
+    /// is free: a peer that takes a few bytes now and then may be cut. Over TCP
+    /// `TCP_USER_TIMEOUT` is set to the same, so the kernel may end the connection first. Over
+    /// HTTP/2 a stream whose peer does not open its window counts too.
     pub progress_timeout: Option<Duration>,
     /// Bytes per second that a peer must take while there is something for it, as a mean since
     /// the request; looked at from 10 s on. Default none.
