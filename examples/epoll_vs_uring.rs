@@ -12,13 +12,17 @@
 
 use std::env;
 use std::io;
+use std::io::IsTerminal;
 
 use lendfile::{Serve, ServeDir};
 use lendfile_uring::{Runtime, Uring};
 use tokio::net::TcpListener;
 
 fn main() -> io::Result<()> {
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     let mut args = env::args().skip(1);
     let backend = args.next().unwrap_or_else(|| "uring".to_owned());
     let addr = args.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());

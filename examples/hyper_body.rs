@@ -12,6 +12,7 @@
 use std::convert::Infallible;
 use std::env;
 use std::io;
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -23,7 +24,10 @@ use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     let mut args = env::args().skip(1);
     let addr = args.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let name = args.next().unwrap_or_else(|| "Cargo.lock".to_owned());

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "its first line tells where it listens")]
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 use std::{env, io};
@@ -22,7 +23,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     let mut args = env::args().skip(1);
     let (Some(listen), Some(target), None) = (args.next(), args.next(), args.next()) else {
         return Err(io::Error::other("usage: splice_proxy LISTEN TARGET"));

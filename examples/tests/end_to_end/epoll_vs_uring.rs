@@ -18,7 +18,8 @@ fn both_backends_send_the_same_file() {
         }
         let mut command = command("epoll_vs_uring");
         command.args([backend, "127.0.0.1:0"]).arg(dir.path());
-        let mut client = Example::start(command).connect();
+        let server = Example::start(command);
+        let mut client = server.connect();
         let response = client.get("/file", "");
         assert_eq!(
             (response.status, response.len),
