@@ -178,7 +178,7 @@ impl Request {
             [] => return refused("411 Length Required", "no Content-Length"),
             _ => None,
         };
-        let len = len.and_then(|len| len.parse().ok());
+        let len = len.and_then(|len| len.parse::<u64>().ok());
         let Some(len) = len.filter(|_| all("transfer-encoding").is_empty()) else {
             return refused("400 Bad Request", "the length is not clear");
         };
