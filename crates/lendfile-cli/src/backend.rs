@@ -9,10 +9,9 @@ use lendfile::{Capabilities, Error, Method};
 use lendfile_uring::{Options, Uring};
 
 /// The backend, as it is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Backend {
     /// The ring where there is one, which waits for cold files; else epoll
-    #[default]
     Auto,
     /// tokio's readiness
     Epoll,
@@ -28,6 +27,15 @@ pub(crate) enum Chosen {
 }
 
 impl Backend {
+    /// What is served by when nothing is said: epoll, which needs nothing that a machine may lack
+    /// and whose failures are errors (tokio-uring panics when a ring runs out of memory).
+    pub(crate) fn default_for(method: Method) -> Self {
+        match needs_ring(method) {
+            true => Self::Uring,
+            false => Self::Epoll,
+        }
+    }
+
     /// Finds out, by making a ring, which backend there is; `auto` says so if it is epoll. Methods
     /// of a ring need one, and a method that only epoll has does not.
     ///
@@ -35,22 +43,25 @@ impl Backend {
     ///
     /// That of the ring if it was asked for, or if it failed without being denied.
     pub(crate) fn choose(self, method: Method, options: Options) -> Result<Chosen, Error> {
-        let by_ring = matches!(
-            method,
-            Method::RingFixed | Method::RingHybrid | Method::RingSplice
-        );
         if self == Self::Epoll {
             return Ok(Chosen::Epoll);
         }
         match try_ring(options) {
             Ok(_) => Ok(Chosen::Uring(options)),
-            Err(error) if error.is_unsupported() && self == Self::Auto && !by_ring => {
+            Err(error) if error.is_unsupported() && self == Self::Auto && !needs_ring(method) => {
                 tracing::warn!(%error, "serving with epoll");
                 Ok(Chosen::Epoll)
             }
             Err(error) => Err(error),
         }
     }
+}
+
+fn needs_ring(method: Method) -> bool {
+    matches!(
+        method,
+        Method::RingFixed | Method::RingHybrid | Method::RingSplice
+    )
 }
 
 /// What rings can do here, found out by making one: on a thread that ends, since a runtime belongs

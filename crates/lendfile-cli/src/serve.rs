@@ -20,6 +20,7 @@ use self::observe::{Observed, Opened};
 use self::signals::Signals;
 use self::worker::{Common, Worker};
 use crate::args::Serve;
+use crate::backend::Backend;
 use crate::confine::{self, Descriptors};
 use crate::failure::Failure;
 use crate::listen::{self, Place};
@@ -46,6 +47,7 @@ pub(crate) fn run(args: &Serve, listens: bool) -> Result<(), Failure> {
     }
     let backend = args
         .backend
+        .unwrap_or_else(|| Backend::default_for(args.method))
         .choose(args.method, args.ring_options())
         .map_err(|error| Failure::ring(&error))?;
     confine::sandbox(args.process.sandbox, &args.dir, &opened.reach(args))?;

@@ -67,9 +67,9 @@ pub(crate) struct Serve {
     #[arg(long, hide = true)]
     pub(crate) ticker: bool,
 
-    /// What waits for sockets and disks
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) backend: Backend,
+    /// What waits for sockets and disks [default: epoll, or a ring for a method that needs one]
+    #[arg(long, value_enum)]
+    pub(crate) backend: Option<Backend>,
 
     /// Kernel workers per thread that wait for the disk, with a ring
     #[arg(long, value_name = "N", default_value_t = Options::default().workers, hide_short_help = true)]

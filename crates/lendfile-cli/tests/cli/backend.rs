@@ -39,7 +39,7 @@ fn where_rings_are_denied_auto_serves_with_epoll_and_says_so_once() {
     let dir = tempfile::tempdir().unwrap();
     content::write(&dir.path().join("file"), 1, 100_000).unwrap();
     denied_rings(|| {
-        let (server, addr) = serve(dir.path(), &["--threads", "2"]);
+        let (server, addr) = serve(dir.path(), &["--backend", "auto", "--threads", "2"]);
         assert_eq!(connect(addr).get("/file", "").len, 100_000);
         server.signal(rustix::process::Signal::TERM);
         let finished = server.finish();
@@ -67,11 +67,13 @@ fn where_rings_are_denied_asking_for_one_fails_with_the_cure() {
 }
 
 #[test]
-fn with_epoll_asked_for_nothing_is_said_of_rings() {
+fn with_epoll_asked_for_or_by_default_nothing_is_said_of_rings() {
     let dir = tempfile::tempdir().unwrap();
     denied_rings(|| {
-        let (server, _) = serve(dir.path(), &["--backend", "epoll"]);
-        server.signal(rustix::process::Signal::TERM);
-        assert_eq!(server.finish().stderr, "");
+        for options in [&["--backend", "epoll"][..], &[]] {
+            let (server, _) = serve(dir.path(), options);
+            server.signal(rustix::process::Signal::TERM);
+            assert_eq!(server.finish().stderr, "");
+        }
     });
 }
