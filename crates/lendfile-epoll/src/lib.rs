@@ -1,5 +1,6 @@
 //! The backend on tokio's readiness: [`EpollTransport`] sends regions of files over tokio's own
-//! `TcpStream` and `UnixStream` with `sendfile(2)`, or by copying.
+//! `TcpStream` and `UnixStream` by sendfile, splice, from a mapping, or by copying. [`send_file`],
+//! [`recv_file`] and [`relay`] are plain futures over the same.
 //!
 //! Nothing here spawns a task or a blocking job: a send is tried, and when the socket is full the
 //! task waits for tokio to report it writable.
