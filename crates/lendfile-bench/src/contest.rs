@@ -253,7 +253,8 @@ pub(crate) fn measure(network: &Network, load: &Load, server: &Server) -> Result
     let outcome = network.client_place().run(|| client::drain(load))??;
     let usage = Snapshot::of(server.pid())?.since(&before);
     let busy = core_busy()?.saturating_sub(busy_before);
-    Ok(Sample::new(outcome, usage, busy, server.take_worst_stall()))
+    let stall = server.take_worst_stall_until_now();
+    Ok(Sample::new(outcome, usage, busy, stall))
 }
 
 fn standings(

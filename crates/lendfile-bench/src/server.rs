@@ -39,6 +39,7 @@ pub struct Server {
     address: SocketAddr,
     stderr: Arc<Mutex<Vec<u8>>>,
     ticker: Ticker,
+    announces: bool,
 }
 
 impl Server {
@@ -78,6 +79,7 @@ impl Server {
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
             stderr,
             ticker,
+            announces: command.get_args().any(|arg| arg == ticker::FLAG),
         };
         server.address = match address {
             Address::Fixed(address) => address,
@@ -109,6 +111,15 @@ impl Server {
     /// if it has none.
     pub fn take_worst_stall(&self) -> Duration {
         self.ticker.take_worst()
+    }
+
+    /// The same up to this moment: waits until the ticker has spoken of it, for a server that was
+    /// started with `--ticker`.
+    pub(crate) fn take_worst_stall_until_now(&self) -> Duration {
+        if self.announces {
+            thread::sleep(ticker::HEARD_WITHIN);
+        }
+        self.take_worst_stall()
     }
 
     /// How it ended, if it has, and the end of its standard error, as the end of a sentence.

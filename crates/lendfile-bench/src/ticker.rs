@@ -19,6 +19,12 @@ pub const TICK: Duration = Duration::from_millis(1);
 /// How often a server says how late its ticker was.
 const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long after a moment its delays have been said: an interval, and some for a busy machine.
+pub(crate) const HEARD_WITHIN: Duration = Duration::from_millis(150);
+
+/// What asks `lendfile serve` for it.
+pub(crate) const FLAG: &str = "--ticker";
+
 /// What such a line begins with; nanoseconds follow.
 pub(crate) const ANNOUNCEMENT: &str = "late by ";
 

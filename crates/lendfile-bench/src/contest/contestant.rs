@@ -129,7 +129,7 @@ impl Contestant for Lendfile {
             command.args(["--backend", backend]);
         }
         if site.ticker {
-            command.arg("--ticker");
+            command.arg(crate::ticker::FLAG);
         }
         Ok(Launch {
             command,
