@@ -169,7 +169,8 @@ async fn a_dropped_relay_closes_its_pipes_and_reports_what_was_delivered() {
     }
     let (a, mut client) = tcp().await;
     let (b, mut server) = tcp().await;
-    let bytes = content::bytes(4, 12 << 20);
+    // More than four buffers and two pipes at their largest.
+    let bytes = content::bytes(4, 96 << 20);
     let before = descriptors();
     let mut relaying = relay(&a, &b, TransferOptions::new());
     let progress = relaying.progress_a_to_b();
