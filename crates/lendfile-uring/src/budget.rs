@@ -53,9 +53,15 @@ impl Budget {
         self.waiting.borrow_mut().push_back(cx.waker().clone());
     }
 
-    /// Wakes whoever waits: a share has come back, or can be taken from somebody. All of them, since
-    /// the first may be a task that has ended or waits for something else by now, which would
-    /// swallow the only wake-up.
+    /// Wakes the first who waits: a share has come back, or can be taken from somebody.
+    pub(crate) fn wake_one(&self) {
+        let next = self.waiting.borrow_mut().pop_front();
+        if let Some(waker) = next {
+            waker.wake();
+        }
+    }
+
+    /// Wakes whoever waits.
     pub(crate) fn wake_all(&self) {
         for waker in self.waiting.take() {
             waker.wake();
@@ -67,7 +73,7 @@ impl Drop for Share {
     fn drop(&mut self) {
         let budget = &self.0;
         budget.taken.set(budget.taken.get() - 1);
-        budget.wake_all();
+        budget.wake_one();
     }
 }
 
@@ -112,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_that_comes_back_wakes_all_who_wait() {
+    fn a_share_that_comes_back_wakes_one_who_waits() {
         let budget = Budget::new(1);
         let share = budget.take().unwrap();
         let wakes = [(); 2].map(|()| Arc::<Wakes>::default());
@@ -121,6 +127,6 @@ mod tests {
         }
         drop(share);
         let counts = wakes.map(|wakes| wakes.0.load(Ordering::Relaxed));
-        assert_eq!(counts, [1, 1]);
+        assert_eq!(counts, [1, 0]);
     }
 }
