@@ -195,6 +195,49 @@ fn files_of_somebody_else_are_sent_by_every_method() {
     }
 }
 
+/// Less than the smallest stretch that is asked about may be all there is.
+#[tokio::test]
+async fn a_cut_file_ends_in_an_error_wherever_its_end_is() {
+    const FROM: u64 = 1 << 20;
+    // Not over FUSE, whose server here has one file, whose length the kernel remembers.
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Fuse) {
+        let Some(mount) = Mount::new(kind, Fuse::new(FUSE)) else {
+            continue;
+        };
+        for (method, rest) in methods().flat_map(|method| [(method, 10_000), (method, 1)]) {
+            let name = format!("{method}-{rest}");
+            let source = mount.source.join(&name);
+            content::write(&source, 1, 2 * FROM).unwrap();
+            let path = mount.path.join(&name);
+            make_cold(&source);
+            let file = OpenFile::open(&path).unwrap();
+            let cut = std::fs::OpenOptions::new().write(true).open(&source);
+            cut.unwrap().set_len(FROM + rest).unwrap();
+            let (Peer::Tcp(ours), _peer) = pair(Network::Tcp).unwrap() else {
+                unreachable!("a pair of the network asked for")
+            };
+            let socket = TcpStream::from_std(ours).unwrap();
+            let mut transport = EpollTransport::new(socket).with_method(method).unwrap();
+            let mut region = FileRegion::new(file, FROM, FROM).unwrap();
+            let sending = async {
+                loop {
+                    let sent =
+                        poll_fn(|cx| transport.poll_send_file(cx, &region, Continuation::End));
+                    match sent.await {
+                        Ok(sent) => region.advance(sent.bytes as u64),
+                        Err(error) => break error,
+                    }
+                }
+            };
+            let error = tokio::time::timeout(lendfile_tests::PATIENCE, sending).await;
+            let error = error.unwrap_or_else(|_| panic!("{} {method}: no end", kind.name()));
+            let sent = region.offset() - FROM;
+            assert!(sent <= rest, "{} {method}: {sent} of {rest}", kind.name());
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{error}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn cold_files_of_every_filesystem_can_be_read() {
     for kind in Kind::ALL {

@@ -124,22 +124,30 @@ impl Cold {
                 ready!(sleep.as_mut().poll(cx));
                 self.sleep = None;
             }
-            let known = file.known_warm(region.offset()).min(region.len());
-            if known >= region.len().min(LEAST_BYTES) {
-                self.since = None;
-                if self.fetch_bytes > 0 {
-                    self.fetch_next(region, known);
-                }
-                return Poll::Ready(Ok(self.in_turn(known)));
+            let known = file.known_warm(region.offset());
+            let least = region.len().min(LEAST_BYTES);
+            if known >= least {
+                return self.ready(region, known);
             }
             let look = match file.refuses_nowait() {
                 true => Ok(Look::Opaque),
                 false => self.look(region),
             };
             match look.map_err(|errno| NotWarm::Io(region.unreadable(errno.into()).into()))? {
-                Look::Warm(len) => file.note_warm(region.offset(), len),
-                Look::Opaque => ready!(self.poll_opaque(cx, region, waits))?,
-                Look::Coming => {
+                // Little may be all there ever is (a page that cannot be read, the file's new end), so
+                // it is sent: after a tick, in which the rest may come.
+                Look::Warm(len) if len >= least || self.since.is_some() => {
+                    file.note_warm(region.offset(), len);
+                    return self.ready(region, len);
+                }
+                Look::Opaque => match ready!(self.poll_opaque(cx, region, waits))? {
+                    0 => {}
+                    len => {
+                        file.note_warm(region.offset(), len);
+                        return self.ready(region, len);
+                    }
+                },
+                Look::Coming | Look::Warm(_) => {
                     let since = *self.since.get_or_insert_with(Instant::now);
                     if since.elapsed() > PATIENCE {
                         self.since = None;
@@ -152,6 +160,16 @@ impl Cold {
                 }
             }
         }
+    }
+
+    /// Ends the wait: `len` bytes from the region's start are there.
+    fn ready(&mut self, region: &FileRegion, len: u64) -> Poll<Result<u64, NotWarm>> {
+        let len = len.min(region.len());
+        self.since = None;
+        if self.fetch_bytes > 0 {
+            self.fetch_next(region, len);
+        }
+        Poll::Ready(Ok(self.in_turn(len)))
     }
 
     /// Notes that a send from `offset` was accepted and took `bytes` of the turn.
@@ -252,13 +270,14 @@ impl Cold {
         }
     }
 
-    /// Waits until pages of a file that has no reads that do not wait are there, and notes it.
+    /// Waits until pages of a file that has no reads that do not wait are there; resolves with
+    /// their bytes, 0 when a thread has been set to read them.
     fn poll_opaque(
         &mut self,
         cx: &mut Context<'_>,
         region: &FileRegion,
         waits: &mut u32,
-    ) -> Poll<Result<(), NotWarm>> {
+    ) -> Poll<Result<u64, NotWarm>> {
         let (file, offset) = (region.file(), region.offset());
         self.fetch.take_if(|fetch| !fetch.is_at(file, offset));
         if let Some(fetch) = &mut self.fetch {
@@ -277,27 +296,28 @@ impl Cold {
             if !file.hides_residency() && resident(file, offset, n as u64) == 0 {
                 return Poll::Ready(Err(NotWarm::KeepsNone));
             }
-            file.note_warm(offset, n as u64);
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(n as u64));
         }
         let len = region
             .len()
             .clamp(LEAST_BYTES, AHEAD_BYTES)
             .min(file.len() - offset);
-        match opaque_resident(file, offset, len) {
+        Poll::Ready(Ok(match opaque_resident(file, offset, len) {
             0 => {
                 self.fetch_bytes =
                     (self.fetch_bytes * 2).clamp(*FETCH_BYTES.start(), *FETCH_BYTES.end());
                 let mut rest = region.clone();
                 match Fetch::start(rest.split_to(self.fetch_bytes), Purpose::Warm) {
-                    Ok(fetch) => self.fetch = Some(fetch),
+                    Ok(fetch) => {
+                        self.fetch = Some(fetch);
+                        0
+                    }
                     // No thread to be had: a little of it may wait.
-                    Err(_) => file.note_warm(offset, region.len().min(BLOCKING_BYTES)),
+                    Err(_) => region.len().min(BLOCKING_BYTES),
                 }
             }
-            n => file.note_warm(offset, n),
-        }
-        Poll::Ready(Ok(()))
+            n => n,
+        }))
     }
 
     /// While `known` bytes are sent, has those behind them read.

@@ -53,15 +53,9 @@ impl Budget {
         self.waiting.borrow_mut().push_back(cx.waker().clone());
     }
 
-    /// Wakes the first who waits: a share has come back, or can be taken from somebody.
-    pub(crate) fn wake_one(&self) {
-        let next = self.waiting.borrow_mut().pop_front();
-        if let Some(waker) = next {
-            waker.wake();
-        }
-    }
-
-    /// Wakes whoever waits.
+    /// Wakes whoever waits: a share has come back, or can be taken from somebody. All of them, since
+    /// the first may be a task that has ended or waits for something else by now, which would
+    /// swallow the only wake-up.
     pub(crate) fn wake_all(&self) {
         for waker in self.waiting.take() {
             waker.wake();
@@ -73,7 +67,7 @@ impl Drop for Share {
     fn drop(&mut self) {
         let budget = &self.0;
         budget.taken.set(budget.taken.get() - 1);
-        budget.wake_one();
+        budget.wake_all();
     }
 }
 
@@ -118,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_that_comes_back_wakes_one_who_waits() {
+    fn a_share_that_comes_back_wakes_all_who_wait() {
         let budget = Budget::new(1);
         let share = budget.take().unwrap();
         let wakes = [(); 2].map(|()| Arc::<Wakes>::default());
@@ -127,6 +121,6 @@ mod tests {
         }
         drop(share);
         let counts = wakes.map(|wakes| wakes.0.load(Ordering::Relaxed));
-        assert_eq!(counts, [1, 0]);
+        assert_eq!(counts, [1, 1]);
     }
 }

@@ -253,7 +253,7 @@ impl Flow {
         {
             self.parked = true;
             ring.park(key);
-            ring.budget(window.kind()).wake_one();
+            ring.budget(window.kind()).wake_all();
         }
     }
 
