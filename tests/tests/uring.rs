@@ -16,9 +16,8 @@ use lendfile_tests::conformance::{self, Subject, refusing_file};
 use lendfile_tests::uring::{BY_RING, runtime_or_skip};
 use lendfile_uring::Options;
 use std::future::poll_fn;
-use std::io::Read;
 
-use support::{METHODS, alone, over_tcp, over_unix};
+use support::{METHODS, alone, over_tcp, over_unix, read_all, received};
 
 #[test]
 fn the_ring_over_tcp_conforms_with_every_method() {
@@ -78,19 +77,15 @@ fn a_file_that_the_ring_cannot_splice_is_sent_another_way_from_then_on() {
         for method in BY_RING {
             let file = OpenFile::open("/proc/config.gz").unwrap_or(file.clone());
             assert_eq!(file.refused(), MethodSet::EMPTY);
-            let (mut transport, mut peer) = over_unix(method);
-            let reader = std::thread::spawn(move || {
-                let mut got = Vec::new();
-                peer.read_to_end(&mut got).unwrap();
-                got
-            });
+            let (mut transport, peer) = over_unix(method);
+            let reader = read_all(peer);
             let mut region = FileRegion::whole(file.clone());
             while !region.is_empty() {
                 let sent = poll_fn(|cx| transport.poll_send_file(cx, &region, Continuation::End));
                 region.advance(sent.await.unwrap().bytes as u64);
             }
             drop(transport);
-            assert!(reader.join().unwrap() == expected, "{method}");
+            assert!(received(reader).await == expected, "{method}");
             if method != Method::RingFixed {
                 assert!(
                     file.refused().contains(method),

@@ -12,7 +12,7 @@ use lendfile_uring::Options;
 use tokio::time::timeout;
 
 use crate::support::{
-    Files, Holdings, METHODS, alone, assert_nothing_left, over_tcp, over_unix, read_all, send,
+    Files, Holdings, METHODS, alone, assert_nothing_left, over_tcp, over_unix, read_all, received, send,
     send_and_compare,
 };
 
@@ -98,7 +98,7 @@ fn a_transfer_dropped_at_any_await_has_sent_a_beginning_of_the_file_and_what_it_
                 }
                 let reported = usize::try_from(whole - region.len()).unwrap();
                 drop(transport);
-                let got = reader.join().unwrap();
+                let got = received(reader).await;
                 assert!(
                     got[..] == files.contents[0][..got.len()],
                     "{method}, {polls} polls"

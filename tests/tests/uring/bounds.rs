@@ -14,7 +14,9 @@ use lendfile_tests::uring::{BY_RING, runtime_or_skip};
 use lendfile_uring::Options;
 use tokio::time::timeout;
 
-use crate::support::{Files, Holdings, alone, over_tcp, over_unix, send, send_and_compare};
+use crate::support::{
+    Files, Holdings, alone, over_tcp, over_unix, read_all, received, send, send_and_compare,
+};
 
 /// Readers that take nothing.
 const STALLED: usize = 1000;
@@ -80,10 +82,10 @@ fn a_thousand_stalled_readers_hold_neither_workers_nor_pipes_and_stop_nobody() {
             timeout(PATIENCE, good).await.expect("the others go on");
             // One of them wakes up, and gets the rest.
             let (sending, peer) = stalled.swap_remove(STALLED / 2);
-            let reader = crate::support::read_all(peer);
+            let reader = read_all(peer);
             let sent = timeout(PATIENCE, sending).await.expect("it goes on");
             sent.unwrap();
-            assert!(reader.join().unwrap() == *files.contents[0], "{method}");
+            assert!(received(reader).await == *files.contents[0], "{method}");
             for (sending, _) in &stalled {
                 sending.abort();
             }

@@ -11,7 +11,7 @@ use lendfile_uring::Options;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use crate::support::{Files, alone, over_unix, read_all, send};
+use crate::support::{Files, alone, over_unix, read_all, received, send};
 
 /// Whether the byte at `offset` is in the page cache; `None` if the filesystem does not say.
 fn is_cached(file: &File, offset: u64) -> Option<bool> {
@@ -62,7 +62,7 @@ fn auto_sends_a_cold_file_by_the_ring_and_a_warm_one_without() {
                 send(&mut transport, &mut region).await.unwrap();
             }
             drop(transport);
-            assert!(reader.join().unwrap() == *files.contents[0]);
+            assert!(received(reader).await == *files.contents[0]);
         }
     });
 }
@@ -90,7 +90,7 @@ fn direct_io_leaves_the_page_cache_alone() {
             assert_eq!(sent.method, Method::RingFixed);
         }
         drop(transport);
-        assert!(reader.join().unwrap() == files.contents[0][12_345..7_012_345]);
+        assert!(received(reader).await == files.contents[0][12_345..7_012_345]);
     });
     let file = File::open(&files.paths[0]).unwrap();
     assert_eq!(is_cached(&file, 4_000_000), Some(false));

@@ -4,17 +4,19 @@ use std::future::poll_fn;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use lendfile_core::statistics::statistics;
 use lendfile_core::{Backend, Continuation, FileRegion, Method, OpenFile, Sent, Transport};
 use lendfile_epoll::Pipe;
 use lendfile_tests::conformance::{Peer, pair};
-use lendfile_tests::content;
+use lendfile_tests::{PATIENCE, content};
 use lendfile_tests::process::{descriptors, eventually};
 use lendfile_tests::server::Network;
 use lendfile_uring::{Runtime, Uring, UringTransport};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// What goes by a ring, and what may.
 pub(crate) const METHODS: [Method; 4] = [
@@ -88,13 +90,25 @@ pub(crate) async fn send<T: Transport>(
 }
 
 /// Reads to the end, or to an error, on a thread of its own.
-pub(crate) fn read_all(mut peer: Peer) -> JoinHandle<Vec<u8>> {
+///
+/// What it got is to be awaited, not joined: a ring operation has the socket, too, until the ring's
+/// thread takes note of its completion, and the peer sees no end before.
+pub(crate) fn read_all(mut peer: Peer) -> oneshot::Receiver<Vec<u8>> {
+    let (done, got) = oneshot::channel();
     thread::spawn(move || {
-        let mut got = Vec::new();
+        let mut bytes = Vec::new();
         // A connection that was aborted ends in an error.
-        _ = peer.read_to_end(&mut got);
-        got
-    })
+        _ = peer.read_to_end(&mut bytes);
+        // A test that has failed does not wait for it.
+        _ = done.send(bytes);
+    });
+    got
+}
+
+/// All that the peer got.
+pub(crate) async fn received(reader: oneshot::Receiver<Vec<u8>>) -> Vec<u8> {
+    let got = timeout(PATIENCE, reader).await;
+    got.expect("the connection ends").expect("the reader lives")
 }
 
 /// Sends all of a file and compares what arrives.
@@ -109,7 +123,7 @@ pub(crate) async fn send_and_compare<T: Transport>(
         send(&mut transport, &mut region).await.unwrap();
     }
     drop(transport);
-    assert!(reader.join().unwrap() == *files.contents[i]);
+    assert!(received(reader).await == *files.contents[i]);
 }
 
 /// What the process holds.
@@ -138,13 +152,12 @@ impl Holdings {
 
 /// Waits until nothing is in flight, and checks that nothing is held that was not held before.
 pub(crate) async fn assert_nothing_left(runtime: &Runtime, before: Holdings) {
-    let patience = lendfile_tests::PATIENCE;
     let idle = async {
         while runtime.in_flight() > 0 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(patience, idle)
+    timeout(PATIENCE, idle)
         .await
         .expect("operations end");
     eventually(&format!("as before: {before:?}"), || {
