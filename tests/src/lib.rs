@@ -6,6 +6,7 @@ pub mod browser;
 pub mod client;
 pub mod conformance;
 pub mod content;
+pub mod h2;
 pub mod hostile;
 pub mod log;
 pub mod mounts;

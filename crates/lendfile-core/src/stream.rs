@@ -119,7 +119,7 @@ impl<T: Transport> LendStream<T> {
                         self.ledger.record_plain(n);
                     }
                     Poll::Ready(Err(_)) => {}
-                    Poll::Pending => self.ledger.record_wait(),
+                    Poll::Pending => self.ledger.record_plain_wait(),
                 }
                 sent
             }
@@ -171,7 +171,11 @@ impl<T: Transport> LendStream<T> {
                 }
                 Poll::Pending if total > 0 => break,
                 Poll::Pending => {
-                    self.ledger.record_file_wait(region.file(), region.offset());
+                    self.ledger.record_file_wait(
+                        region.file(),
+                        region.offset(),
+                        self.transport.waits_for_file(),
+                    );
                     return Poll::Pending;
                 }
             }

@@ -128,6 +128,7 @@ pub struct Ledger {
     sent: Counters,
     plain_bytes: AtomicU64,
     waits: AtomicU64,
+    waits_for_file: AtomicBool,
     open: Mutex<Vec<Weak<Running>>>,
     /// The count of [`lent::poisonings`] up to which `poisoned` is known.
     checked: AtomicU64,
@@ -176,22 +177,35 @@ impl Ledger {
         self.plain_bytes.load(Ordering::Relaxed)
     }
 
-    /// How often this connection had to wait for the socket.
+    /// How often this connection had to wait, for the socket or for a file.
     pub fn waits(&self) -> u64 {
         self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Whether the stream's last wait was one for a file's bytes, not for the socket. Meaningful
+    /// while a write is pending.
+    pub fn waits_for_file(&self) -> bool {
+        self.waits_for_file.load(Ordering::Relaxed)
     }
 
     pub(crate) fn record_plain(&self, bytes: usize) {
         self.plain_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn record_wait(&self) {
-        self.waits.fetch_add(1, Ordering::Relaxed);
+    /// Books a wait for the socket, before bytes from memory.
+    pub(crate) fn record_plain_wait(&self) {
+        self.record_wait(false);
     }
 
-    /// Books a wait of the transfer that is at `offset` of `file`.
-    pub(crate) fn record_file_wait(&self, file: &Arc<OpenFile>, offset: u64) {
-        self.record_wait();
+    fn record_wait(&self, waits_for_file: bool) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.waits_for_file.store(waits_for_file, Ordering::Relaxed);
+    }
+
+    /// Books a wait of the transfer that is at `offset` of `file`, and whether it is one for the
+    /// file rather than for the socket.
+    pub(crate) fn record_file_wait(&self, file: &Arc<OpenFile>, offset: u64, waits_for_file: bool) {
+        self.record_wait(waits_for_file);
         let all = self.running();
         if let Some((_, running)) = nearest(&all, file, offset) {
             running.counters.waits.fetch_add(1, Ordering::Relaxed);

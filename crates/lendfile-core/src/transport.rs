@@ -66,6 +66,13 @@ pub trait Transport {
         continuation: Continuation,
     ) -> Poll<io::Result<Sent>>;
 
+    /// Whether the last [`poll_send_file`](Transport::poll_send_file) that was pending waits for the
+    /// file's bytes, so that the peer is not to blame for it. The default says it waits for the
+    /// socket.
+    fn waits_for_file(&self) -> bool {
+        false
+    }
+
     /// Closes the sending half.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ pub(crate) struct FileSender {
     cork: Cork,
     reader: FileReader,
     cold: Cold,
+    /// Whether what it last began to wait for is the file.
+    waits_for_file: bool,
     spent: Spent,
 }
 
@@ -68,6 +70,7 @@ impl FileSender {
             cork: Cork::new(socket.gains_by_cork()),
             reader: FileReader::new(),
             cold: Cold::default(),
+            waits_for_file: false,
             spent: Spent::default(),
         }
     }
@@ -85,6 +88,11 @@ impl FileSender {
 
     pub(crate) fn method(&self) -> Method {
         self.method
+    }
+
+    /// Whether the last send that was pending waits for the file, not for the socket.
+    pub(crate) fn waits_for_file(&self) -> bool {
+        self.waits_for_file
     }
 
     /// Sends bytes from memory; see [`Transport::poll_send`](lendfile_core::Transport::poll_send).
@@ -158,7 +166,9 @@ impl FileSender {
             };
             let method = choose(self.method, &CAPABILITIES, refused)?;
             // First the socket: nothing is read for one that is full.
+            self.waits_for_file = false;
             ready!(socket.poll_write_ready(cx))?;
+            self.waits_for_file = true;
             let mut part = region.clone();
             let mut follows = continuation;
             if method != Method::Copy {

@@ -103,6 +103,10 @@ impl<S: Socket> Transport for EpollTransport<S> {
             .poll_send(cx, &self.socket, region, continuation)
     }
 
+    fn waits_for_file(&self) -> bool {
+        self.sender.waits_for_file()
+    }
+
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.let_go();
         AsyncWrite::poll_shutdown(Pin::new(&mut self.socket), cx)

@@ -60,6 +60,7 @@ impl<S: Socket> Drain<'_, S> {
         socket: &Arc<OwnedFd>,
     ) -> Poll<Result<Sent, Stop>> {
         loop {
+            self.flow.waits_for_file = false;
             if let Some(drain) = &mut self.flow.drain {
                 let result = ready!(Pin::new(drain).poll(cx)).result;
                 self.flow.drain = None;
@@ -95,6 +96,7 @@ impl<S: Socket> Drain<'_, S> {
         if self.flow.is_idle() {
             ready!(self.poll_writable(cx))?;
         }
+        self.flow.waits_for_file = true;
         let window = ready!(self.flow.poll_window(self.ring, self.key, cx, &self.demand))?;
         let region_bytes = usize::try_from(self.demand.region.len()).unwrap_or(usize::MAX);
         let portion = Portion {
@@ -106,6 +108,7 @@ impl<S: Socket> Drain<'_, S> {
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        self.flow.waits_for_file = false;
         match self.socket.poll_write_ready(cx) {
             Poll::Ready(ready) => Poll::Ready(ready.map_err(Stop::Socket)),
             Poll::Pending => {

@@ -48,6 +48,8 @@ pub(crate) struct Flow {
     /// The first window on its way into the socket, by the ring.
     pub(crate) drain: Option<InFlight>,
     parked: bool,
+    /// Whether what it last began to wait for is a window to be filled, not the socket.
+    pub(crate) waits_for_file: bool,
     /// Made for operations since they were last asked for.
     syscalls: u32,
 }

@@ -41,6 +41,8 @@ pub struct UringTransport<S> {
     duplicate: Option<Arc<OwnedFd>>,
     /// Where the file under way was found not to be in the page cache.
     cold_at: Option<u64>,
+    /// Whether the last send went by the ring.
+    by_ring: bool,
 }
 
 impl<S: Socket> UringTransport<S> {
@@ -52,6 +54,7 @@ impl<S: Socket> UringTransport<S> {
             place: Ring::current().map(|ring| ring.place()),
             duplicate: None,
             cold_at: None,
+            by_ring: false,
         }
     }
 
@@ -124,7 +127,8 @@ impl<S: Socket> UringTransport<S> {
                 Some(cold) if !self.is_warm(region) => cold,
                 _ => method,
             };
-            if !BY_RING.contains(&method) {
+            self.by_ring = BY_RING.contains(&method);
+            if !self.by_ring {
                 self.epoll.ask_for(method);
                 return self.epoll.poll_send_file(cx, region, continuation);
             }
@@ -221,6 +225,14 @@ impl<S: Socket> Transport for UringTransport<S> {
             self.epoll.let_go();
         }
         Poll::Ready(sent)
+    }
+
+    fn waits_for_file(&self) -> bool {
+        if !self.by_ring {
+            return self.epoll.waits_for_file();
+        }
+        let place = self.place.as_ref();
+        place.and_then(|place| place.with(|_, flow| flow.waits_for_file)) == Some(true)
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

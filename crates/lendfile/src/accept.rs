@@ -51,12 +51,12 @@ pub trait Accept: Send + Sync + sealed::Sealed + 'static {
     fn peer(addr: &Self::Addr) -> Option<SocketAddr>;
 
     /// Sets the socket options that `limits` ask for on the listening socket, from which accepted
-    /// ones inherit them. Whether the kernel now watches the progress of peers.
+    /// ones inherit them.
     ///
     /// # Errors
     ///
     /// Those of `setsockopt(2)`.
-    fn limit(&self, limits: &Limits) -> io::Result<bool>;
+    fn limit(&self, limits: &Limits) -> io::Result<()>;
 }
 
 impl Accept for TcpListener {
@@ -77,15 +77,14 @@ impl Accept for TcpListener {
         Some(*addr)
     }
 
-    fn limit(&self, limits: &Limits) -> io::Result<bool> {
+    fn limit(&self, limits: &Limits) -> io::Result<()> {
         let socket = SockRef::from(self);
         if let Some(bytes) = limits.unsent_bytes {
             socket.set_tcp_notsent_lowat(bytes.get())?;
         }
-        socket.set_tcp_user_timeout(limits.progress_timeout)?;
         // Set, but not relied upon: a stalled reader that goes on sending was seen to outlive it
         // (Linux 6.18, loopback), so the connection's own clock watches, too.
-        Ok(false)
+        socket.set_tcp_user_timeout(limits.progress_timeout)
     }
 }
 
@@ -106,8 +105,8 @@ impl Accept for UnixListener {
         None
     }
 
-    fn limit(&self, _: &Limits) -> io::Result<bool> {
-        Ok(false)
+    fn limit(&self, _: &Limits) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ use std::future::{Future, IntoFuture, pending};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture, Either};
@@ -36,7 +36,6 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use self::activity::Activity;
-use self::clock::Sockets;
 use self::connection::BoxError;
 pub use self::connections::Connections;
 use self::conversation::{Conversation, Server};
@@ -200,14 +199,10 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let timed = self.listener.get_ref().limit(&self.limits)?;
+            self.listener.get_ref().limit(&self.limits)?;
             let server = Arc::new(Server {
                 http: self.limits.http(),
                 limits: Arc::new(self.limits),
-                sockets: match timed {
-                    true => Sockets::Timed,
-                    false => Sockets::Untimed,
-                },
                 connections: self.connections,
                 stopping: CancellationToken::new(),
                 observer: self.observer,
@@ -234,13 +229,14 @@ where
                     continue;
                 };
                 let span = tracing::debug_span!("connection", peer = ?addr);
-                let activity = Arc::new(Activity::default());
+                let activity = Arc::new(Activity::new(connection.ledger().clone()));
                 let stream = Watched::new(stream, activity.clone());
                 let service = self.service.clone();
                 let conversation = Conversation {
                     server: server.clone(),
                     connection,
                     activity,
+                    began: Instant::now(),
                     admitted,
                 };
                 conversation.spawn(&mut tasks, stream, service, span);

@@ -12,8 +12,8 @@ use lendfile_uring::Options;
 use tokio::time::timeout;
 
 use crate::support::{
-    Files, Holdings, METHODS, alone, assert_nothing_left, over_tcp, over_unix, read_all, received, send,
-    send_and_compare,
+    Files, Holdings, METHODS, alone, assert_nothing_left, over_tcp, over_unix, read_all, received,
+    send, send_and_compare,
 };
 
 /// Aborted transfers, over all methods.

@@ -10,9 +10,9 @@ use lendfile_core::statistics::statistics;
 use lendfile_core::{Backend, Continuation, FileRegion, Method, OpenFile, Sent, Transport};
 use lendfile_epoll::Pipe;
 use lendfile_tests::conformance::{Peer, pair};
-use lendfile_tests::{PATIENCE, content};
 use lendfile_tests::process::{descriptors, eventually};
 use lendfile_tests::server::Network;
+use lendfile_tests::{PATIENCE, content};
 use lendfile_uring::{Runtime, Uring, UringTransport};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
@@ -157,9 +157,7 @@ pub(crate) async fn assert_nothing_left(runtime: &Runtime, before: Holdings) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, idle)
-        .await
-        .expect("operations end");
+    timeout(PATIENCE, idle).await.expect("operations end");
     eventually(&format!("as before: {before:?}"), || {
         Holdings::now() == before
     });

@@ -4,8 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use lendfile_tests::PATIENCE;
-use lendfile_tests::content;
+use lendfile_tests::{PATIENCE, content, h2};
 use socket2::SockRef;
 use tempfile::TempDir;
 
@@ -66,6 +65,92 @@ fn a_connection_at_rest_is_closed_at_the_idle_timeout_and_a_request_before_is_an
     assert_eq!(client.get("/small", "").body, b"small");
     assert_eq!(client.get("/small", "").body, b"small");
     assert_eq!(client.rest().unwrap(), b"");
+}
+
+#[test]
+fn a_reader_that_takes_nothing_is_cut_at_the_progress_timeout() {
+    let dir = site();
+    let (_server, addr) = serve(dir.path(), &["--progress-timeout", "500ms"]);
+    let mut socket = socket(addr);
+    SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
+    let request = b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n";
+    socket.write_all(request).unwrap();
+    let started = Instant::now();
+    // Once the server has let go, the kernel answers what we send with a reset.
+    let error = loop {
+        assert!(started.elapsed() < PATIENCE, "never cut");
+        if let Err(error) = socket.write_all(b"x") {
+            break error;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let cut = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+    assert!(cut.contains(&error.kind()), "{error}");
+    assert!(started.elapsed() >= Duration::from_millis(400), "too early");
+}
+
+/// An HTTP/2 peer that asks for a large file, opens no window, and goes on sending what `busy`
+/// makes; how long that was borne.
+fn stalled_http2(addr: SocketAddr, mut busy: impl FnMut() -> Vec<u8>) -> Duration {
+    let mut socket = socket(addr);
+    socket.write_all(&h2::preface()).unwrap();
+    socket.write_all(&h2::get(1, "/large")).unwrap();
+    let pause = Some(Duration::from_millis(20));
+    socket.set_read_timeout(pause).unwrap();
+    let started = Instant::now();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        assert!(started.elapsed() < PATIENCE, "never cut");
+        if socket.write_all(&busy()).is_err() {
+            return started.elapsed();
+        }
+        match socket.read(&mut buffer) {
+            Ok(0) => return started.elapsed(),
+            Ok(_) => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return started.elapsed(),
+        }
+    }
+}
+
+#[test]
+fn neither_pings_nor_further_streams_hold_an_http2_connection_that_takes_nothing() {
+    let dir = site();
+    let (_server, addr) = serve(dir.path(), &["--progress-timeout", "500ms"]);
+    let pinging = stalled_http2(addr, h2::ping);
+    assert!(pinging >= Duration::from_millis(400), "{pinging:?}");
+    let mut stream = 1;
+    let asking = stalled_http2(addr, || {
+        stream += 2;
+        // No more at a time than the server lets it have.
+        match stream < 200 {
+            true => h2::get(stream, "/large"),
+            false => h2::ping(),
+        }
+    });
+    assert!(asking >= Duration::from_millis(400), "{asking:?}");
+}
+
+#[test]
+fn pings_do_not_hold_an_http2_connection_at_rest() {
+    let dir = site();
+    let (_server, addr) = serve(dir.path(), &["--idle-timeout", "500ms"]);
+    let mut socket = socket(addr);
+    socket.write_all(&h2::preface()).unwrap();
+    socket.write_all(&h2::get(1, "/small")).unwrap();
+    let started = Instant::now();
+    let pause = Some(Duration::from_millis(20));
+    socket.set_read_timeout(pause).unwrap();
+    while socket.write_all(&h2::ping()).is_ok() {
+        assert!(started.elapsed() < PATIENCE, "never closed");
+        match socket.read(&mut [0; 4096]) {
+            Ok(0) => break,
+            Ok(_) => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+    }
+    assert!(started.elapsed() >= Duration::from_millis(400), "too early");
 }
 
 #[test]

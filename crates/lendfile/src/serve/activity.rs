@@ -5,16 +5,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use bytes::{Buf, Bytes};
+use lendfile_core::Ledger;
+
 /// The counters of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
+    /// The books of the stream below.
+    ledger: Arc<Ledger>,
     /// Bytes that came from the peer. Only the connection's task writes it, and `written`.
     read: AtomicU64,
-    /// Bytes that the socket's buffer has accepted.
+    /// Bytes that the socket's buffer has accepted, whatever they were.
     written: AtomicU64,
+    /// Bytes of responses' bodies that the stream has accepted.
+    bodies: AtomicU64,
+    /// Bytes of bodies that the HTTP library holds.
+    owed: AtomicU64,
     /// Requests begun.
     requests: AtomicU64,
-    /// Requests whose body has not been handed over whole.
+    /// Requests whose response's body has not been handed to the HTTP library whole.
     in_flight: AtomicU32,
     /// Those of them that wait for the service or its body, not for the peer.
     ours: AtomicU32,
@@ -28,10 +37,13 @@ pub(super) struct Activity {
 /// The counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Snapshot {
-    pub(super) written: u64,
-    pub(super) read: u64,
+    /// Bytes of responses that were accepted. Over HTTP/2 those of bodies only: the rest answers
+    /// what the peer sends (PING, SETTINGS, further requests), which it does without taking
+    /// anything that it is owed.
+    pub(super) accepted: u64,
     pub(super) requests: u64,
     pub(super) doing: Doing,
+    pub(super) http2: bool,
 }
 
 /// Whose turn it is.
@@ -44,13 +56,28 @@ pub(super) enum Doing {
     ReadingHead,
     /// The socket is full of bytes for the peer.
     Sending,
-    /// The service has not answered, or its body waits for something.
+    /// The service has not answered, its body waits for something, or the stream for a file.
     Serving,
     /// There are bytes for the peer and the socket has room: HTTP/2's window is closed.
     Stalled,
 }
 
+impl Doing {
+    /// Whether it is the peer's turn to accept bytes.
+    pub(super) fn is_owing(self) -> bool {
+        matches!(self, Self::Sending | Self::Stalled)
+    }
+}
+
 impl Activity {
+    /// Of a connection whose stream keeps `ledger`.
+    pub(super) fn new(ledger: Arc<Ledger>) -> Self {
+        Self {
+            ledger,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn read(&self, bytes: u64) {
         self.read.store(self.read.load(Relaxed) + bytes, Relaxed);
     }
@@ -78,22 +105,29 @@ impl Activity {
         let (in_flight, ours) = (self.in_flight.load(Relaxed), self.ours.load(Relaxed));
         let read = self.read.load(Relaxed);
         let requests = self.requests();
+        let http2 = self.is_http2();
         let doing = if self.unsent.load(Relaxed) {
-            Doing::Sending
-        } else if in_flight > ours {
+            match self.ledger.waits_for_file() {
+                true => Doing::Serving,
+                false => Doing::Sending,
+            }
+        } else if in_flight > ours || self.owed.load(Relaxed) > 0 {
             Doing::Stalled
         } else if in_flight > 0 {
             Doing::Serving
-        } else if requests == 0 || !self.is_http2() && read > self.read_at_rest.load(Relaxed) {
+        } else if requests == 0 || !http2 && read > self.read_at_rest.load(Relaxed) {
             Doing::ReadingHead
         } else {
             Doing::Resting
         };
         Snapshot {
-            written: self.written.load(Relaxed),
-            read,
+            accepted: match http2 {
+                true => self.bodies.load(Relaxed),
+                false => self.written.load(Relaxed),
+            },
             requests,
             doing,
+            http2,
         }
     }
 }
@@ -119,6 +153,13 @@ impl InFlight {
         }
     }
 
+    /// A part of its response's body, as the HTTP library gets it.
+    pub(super) fn hand_over(&self, bytes: Bytes) -> Owed {
+        self.activity.owed.fetch_add(bytes.len() as u64, Relaxed);
+        let activity = self.activity.clone();
+        Owed { bytes, activity }
+    }
+
     /// Notes whether it waits for the service or its body.
     pub(super) fn waits_for_us(&mut self, ours: bool) {
         if self.ours != ours {
@@ -138,5 +179,50 @@ impl Drop for InFlight {
             let read = self.activity.read.load(Relaxed);
             self.activity.read_at_rest.store(read, Relaxed);
         }
+    }
+}
+
+/// Bytes of a body on their way: handed to the HTTP library, owed until the stream has accepted
+/// them. (With HTTP/2 that may be long after the body's end: it waits for the peer's window.)
+///
+/// The pointers are those of the bytes, so what is lent stays lent.
+#[derive(Debug)]
+pub(super) struct Owed {
+    bytes: Bytes,
+    activity: Arc<Activity>,
+}
+
+impl Owed {
+    fn accepted(&self, bytes: usize) {
+        self.activity.owed.fetch_sub(bytes as u64, Relaxed);
+        self.activity.bodies.fetch_add(bytes as u64, Relaxed);
+    }
+}
+
+impl Buf for Owed {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.bytes.advance(bytes);
+        self.accepted(bytes);
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        let bytes = self.bytes.copy_to_bytes(len);
+        self.accepted(len);
+        bytes
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        let left = self.bytes.len() as u64;
+        self.activity.owed.fetch_sub(left, Relaxed);
     }
 }

@@ -16,32 +16,22 @@ use super::limits::{Cut, Limits};
 /// lost packet must not look like an attack.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
-/// Who notices that a peer accepts nothing from its socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sockets {
-    /// The kernel, by TCP_USER_TIMEOUT.
-    Timed,
-    /// Nobody but this clock.
-    Untimed,
-}
-
 /// The clock of one connection.
 #[derive(Debug)]
 pub(super) struct Clock {
-    sockets: Sockets,
-    /// When the present wait began.
+    /// When the present wait began, or the peer last accepted something in it.
     since: Instant,
     seen: Snapshot,
-    /// Where the present sending began, and how much had been written then.
+    /// When the peer began to owe, and how much had been accepted then.
     sending: (Instant, u64),
 }
 
 impl Clock {
-    pub(super) fn new(now: Instant, seen: Snapshot, sockets: Sockets) -> Self {
+    /// That of a connection which was accepted at `began`.
+    pub(super) fn new(began: Instant, seen: Snapshot) -> Self {
         Self {
-            sockets,
-            since: now,
-            sending: (now, seen.written),
+            since: began,
+            sending: (began, seen.accepted),
             seen,
         }
     }
@@ -49,14 +39,20 @@ impl Clock {
     /// Samples the connection; which limit it has reached.
     pub(super) fn check(&mut self, now: Instant, sample: Snapshot, limits: &Limits) -> Option<Cut> {
         let seen = std::mem::replace(&mut self.seen, sample);
-        let new_turn = seen.doing != sample.doing || seen.requests != sample.requests;
+        let owing = sample.doing.is_owing();
+        let new_turn = match owing {
+            true => !seen.doing.is_owing(),
+            false => seen.doing != sample.doing || seen.requests != sample.requests,
+        };
         // A head that comes byte by byte is one wait; a body that is taken byte by byte is many.
-        let moved = sample.doing != Doing::ReadingHead && seen.written != sample.written;
+        // A further request is none: over HTTP/2 it can be made by who takes nothing.
+        let moved = owing && seen.accepted != sample.accepted;
         if new_turn || moved {
             self.since = now;
         }
-        if new_turn {
-            self.sending = (now, sample.written);
+        // Over HTTP/1 a further request means that the response before it was taken.
+        if new_turn || !sample.http2 && seen.requests != sample.requests {
+            self.sending = (now, sample.accepted);
         }
         let waited = now.saturating_duration_since(self.since);
         let is_over = |limit: Option<Duration>| limit.is_some_and(|limit| waited >= limit);
@@ -64,7 +60,7 @@ impl Clock {
             Doing::ReadingHead => is_over(limits.header_timeout).then_some(Cut::Header),
             Doing::Resting => is_over(limits.idle_timeout).then_some(Cut::Idle),
             Doing::Sending | Doing::Stalled => {
-                if is_over(self.progress_timeout(limits)) {
+                if is_over(limits.progress_timeout) {
                     return Some(Cut::Progress);
                 }
                 self.is_too_slow(now, limits).then_some(Cut::Rate)
@@ -84,7 +80,7 @@ impl Clock {
         let limit = match self.seen.doing {
             Doing::ReadingHead => limits.header_timeout,
             Doing::Resting => limits.idle_timeout,
-            Doing::Sending | Doing::Stalled => self.progress_timeout(limits),
+            Doing::Sending | Doing::Stalled => limits.progress_timeout,
             Doing::Serving => None,
         };
         let tick = now + tick(limits)?;
@@ -93,19 +89,13 @@ impl Clock {
         Some(deadline.map_or(tick, |deadline| deadline.clamp(now, tick)))
     }
 
-    /// The limit of the present wait for the peer, if it is this clock's.
-    fn progress_timeout(&self, limits: &Limits) -> Option<Duration> {
-        let kernels = self.seen.doing == Doing::Sending && self.sockets == Sockets::Timed;
-        limits.progress_timeout.filter(|_| !kernels)
-    }
-
     fn is_too_slow(&self, now: Instant, limits: &Limits) -> bool {
         let Some(rate) = limits.min_rate else {
             return false;
         };
         let (since, from) = self.sending;
         let elapsed = now.saturating_duration_since(since);
-        let sent = self.seen.written - from;
+        let sent = self.seen.accepted.saturating_sub(from);
         elapsed >= RATE_WINDOW
             && u128::from(sent) < elapsed.as_millis() * u128::from(rate.get()) / 1000
     }
@@ -136,19 +126,26 @@ mod tests {
         Limits::default()
     }
 
-    fn sample(doing: Doing, read: u64, written: u64, requests: u64) -> Snapshot {
+    fn sample(doing: Doing, accepted: u64, requests: u64) -> Snapshot {
         Snapshot {
-            written,
-            read,
+            accepted,
             requests,
             doing,
+            http2: false,
+        }
+    }
+
+    fn http2(doing: Doing, accepted: u64, requests: u64) -> Snapshot {
+        Snapshot {
+            http2: true,
+            ..sample(doing, accepted, requests)
         }
     }
 
     /// Runs the clock as the timer would, over what `at` says of each moment.
     fn run(limits: &Limits, at: impl Fn(Duration) -> Snapshot) -> Option<(Duration, Cut)> {
         let start = Instant::now();
-        let mut clock = Clock::new(start, at(Duration::ZERO), Sockets::Untimed);
+        let mut clock = Clock::new(start, at(Duration::ZERO));
         let mut now = start;
         while now < start + Duration::from_secs(3600) {
             now = clock.next_check(now, limits)?;
@@ -162,63 +159,61 @@ mod tests {
 
     #[test]
     fn a_head_that_comes_byte_by_byte_is_cut_at_the_header_timeout() {
-        let cut = run(&limits(), |t| sample(Doing::ReadingHead, t.as_secs(), 0, 0));
+        let cut = run(&limits(), |t| sample(Doing::ReadingHead, t.as_secs(), 0));
         assert_eq!(cut, Some((Duration::from_secs(30), Cut::Header)));
     }
 
     #[test]
     fn a_connection_at_rest_is_cut_at_the_idle_timeout() {
-        let cut = run(&limits(), |_| sample(Doing::Resting, 100, 1000, 1));
+        let cut = run(&limits(), |_| sample(Doing::Resting, 1000, 1));
         assert_eq!(cut, Some((Duration::from_secs(75), Cut::Idle)));
     }
 
     #[test]
     fn a_reader_that_takes_nothing_is_cut_and_one_that_takes_little_is_not() {
-        let cut = run(&limits(), |_| sample(Doing::Sending, 100, 1000, 1));
+        let cut = run(&limits(), |_| sample(Doing::Sending, 1000, 1));
         assert_eq!(cut, Some((Duration::from_secs(60), Cut::Progress)));
         // One byte per 50 s.
-        let cut = run(&limits(), |t| {
-            sample(Doing::Sending, 100, t.as_secs() / 50, 1)
-        });
+        let cut = run(&limits(), |t| sample(Doing::Sending, t.as_secs() / 50, 1));
         assert_eq!(cut, None);
     }
 
     #[test]
-    fn what_the_kernel_watches_is_left_to_it_but_not_a_closed_http2_window() {
-        let at = |doing| {
-            let mut clock = Clock::new(Instant::now(), sample(doing, 1, 1, 1), Sockets::Timed);
-            let later = Instant::now() + Duration::from_secs(3600);
-            clock.check(later, sample(doing, 1, 1, 1), &limits())
-        };
-        assert_eq!(at(Doing::Sending), None);
-        assert_eq!(at(Doing::Stalled), Some(Cut::Progress));
+    fn neither_new_streams_nor_a_window_that_opens_for_nothing_are_progress() {
+        let cut = run(&limits(), |t| http2(Doing::Stalled, 1000, t.as_secs() / 3));
+        assert_eq!(cut, Some((Duration::from_secs(60), Cut::Progress)));
+        let cut = run(&limits(), |t| match t.as_secs() / 20 % 2 {
+            0 => http2(Doing::Stalled, 1000, 1),
+            _ => http2(Doing::Sending, 1000, 1),
+        });
+        assert_eq!(cut, Some((Duration::from_secs(60), Cut::Progress)));
     }
 
     #[test]
     fn a_reader_below_the_minimum_rate_is_cut_and_one_above_is_not() {
         let mut limits = limits();
         limits.min_rate = NonZeroU64::new(1000);
-        let at = |rate: u64| move |t: Duration| sample(Doing::Sending, 100, t.as_secs() * rate, 1);
+        let at = |rate: u64| move |t: Duration| sample(Doing::Sending, t.as_secs() * rate, 1);
         let (elapsed, cut) = run(&limits, at(900)).unwrap();
         assert_eq!(cut, Cut::Rate);
         assert!((10..15).contains(&elapsed.as_secs()), "{elapsed:?}");
         assert_eq!(run(&limits, at(1100)), None);
+        // Nor by asking for more, over HTTP/2.
+        let cut = run(&limits, |t| {
+            http2(Doing::Stalled, t.as_secs() * 900, t.as_secs())
+        });
+        assert!(matches!(cut, Some((_, Cut::Rate))), "{cut:?}");
     }
 
     #[test]
     fn a_slow_service_is_never_cut() {
-        assert_eq!(run(&limits(), |_| sample(Doing::Serving, 1, 0, 1)), None);
+        assert_eq!(run(&limits(), |_| sample(Doing::Serving, 0, 1)), None);
     }
 
     #[test]
     fn a_busy_connection_is_never_cut() {
         let cut = run(&limits(), |t| {
-            sample(
-                Doing::Resting,
-                t.as_secs() * 100,
-                t.as_secs() * 1000,
-                t.as_secs(),
-            )
+            sample(Doing::Resting, t.as_secs() * 1000, t.as_secs())
         });
         assert_eq!(cut, None);
     }
@@ -227,8 +222,8 @@ mod tests {
     fn a_wait_is_counted_from_its_own_beginning() {
         // At rest for 70 s, then a head begins.
         let cut = run(&limits(), |t| match t.as_secs() {
-            0..70 => sample(Doing::Resting, 100, 1000, 1),
-            _ => sample(Doing::ReadingHead, 101, 1000, 1),
+            0..70 => sample(Doing::Resting, 1000, 1),
+            _ => sample(Doing::ReadingHead, 1000, 1),
         });
         let (elapsed, cut) = cut.unwrap();
         assert_eq!(cut, Cut::Header);
@@ -242,7 +237,7 @@ mod tests {
         limits.header_timeout = None;
         limits.idle_timeout = None;
         limits.progress_timeout = None;
-        let clock = Clock::new(Instant::now(), Snapshot::default(), Sockets::Untimed);
+        let clock = Clock::new(Instant::now(), Snapshot::default());
         assert_eq!(clock.next_check(Instant::now(), &limits), None);
     }
 }

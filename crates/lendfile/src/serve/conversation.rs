@@ -18,7 +18,7 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use super::activity::Activity;
-use super::clock::{Clock, Sockets};
+use super::clock::Clock;
 use super::connection::{BoxError, Serving};
 use super::connections::{Admitted, Connections};
 use super::limits::Limits;
@@ -32,7 +32,6 @@ use crate::observe::Watch;
 pub(super) struct Server {
     pub(super) http: auto::Builder<TokioExecutor>,
     pub(super) limits: Arc<Limits>,
-    pub(super) sockets: Sockets,
     pub(super) connections: Connections,
     pub(super) stopping: CancellationToken,
     pub(super) observer: Option<Arc<dyn Watch>>,
@@ -45,6 +44,8 @@ pub(super) struct Conversation {
     pub(super) server: Arc<Server>,
     pub(super) connection: Connection,
     pub(super) activity: Arc<Activity>,
+    /// When it was accepted: a handshake and the first head have one clock.
+    pub(super) began: Instant,
     pub(super) admitted: Admitted,
 }
 
@@ -68,7 +69,8 @@ impl Conversation {
             let serving = async move {
                 let server = &self.server;
                 let stopping = server.stopping.clone().cancelled_owned();
-                match tls.accept(stream, &server.limits, stopping).await {
+                let deadline = server.limits.header_timeout.map(|limit| self.began + limit);
+                match tls.accept(stream, deadline, stopping).await {
                     Ok(stream) => self.encrypted().serve(stream, service).await,
                     Err(error) => tracing::debug!(%error, "no TLS connection came about"),
                 }
@@ -108,7 +110,7 @@ impl Conversation {
             .http
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
-        let clock = Clock::new(Instant::now(), self.activity.snapshot(), server.sockets);
+        let clock = Clock::new(self.began, self.activity.snapshot());
         let serving = Serving::new(
             http,
             server.stopping.clone().cancelled_owned(),

@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tower::util::{Oneshot, ServiceExt};
 use tower_service::Service;
 
-use super::activity::{Activity, InFlight};
+use super::activity::{Activity, InFlight, Owed};
 use super::limits::Limits;
 use crate::Connection;
 use crate::observe::{Head, Open, Taking, Watch};
@@ -144,10 +144,8 @@ where
             Some(service) => ready!(service.poll(cx))?.map(Some),
             None => bad_request(),
         };
-        let mut in_flight = this.in_flight.take();
-        if let Some(in_flight) = &mut in_flight {
-            in_flight.waits_for_us(false);
-        }
+        let mut in_flight = this.in_flight.take().expect("polled after it was ready");
+        in_flight.waits_for_us(false);
         let status = response.status();
         let exchange = this.exchange.take();
         let mut response = response.map(|body| {
@@ -182,19 +180,19 @@ pin_project! {
     pub(super) struct Answer<B> {
         #[pin]
         body: Option<B>,
-        in_flight: Option<InFlight>,
+        in_flight: InFlight,
         taking: Option<Taking>,
     }
 }
 
 impl<B: Body<Data = Bytes>> Body for Answer<B> {
-    type Data = Bytes;
+    type Data = Owed;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Owed>, B::Error>>> {
         let this = self.project();
         let Some(mut body) = this.body.as_pin_mut() else {
             return Poll::Ready(None);
@@ -203,10 +201,8 @@ impl<B: Body<Data = Bytes>> Body for Answer<B> {
         if let (Some(taking), Poll::Ready(frame)) = (this.taking, &frame) {
             taking.polled(frame.as_ref(), body.is_end_stream());
         }
-        if let Some(in_flight) = this.in_flight {
-            in_flight.waits_for_us(frame.is_pending());
-        }
-        frame
+        this.in_flight.waits_for_us(frame.is_pending());
+        frame.map_ok(|frame| frame.map_data(|bytes| this.in_flight.hand_over(bytes)))
     }
 
     fn is_end_stream(&self) -> bool {

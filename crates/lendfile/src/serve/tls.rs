@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use futures_util::future::{Either, select};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,8 +16,6 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert, ServerConfig
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-
-use super::limits::Limits;
 
 /// A certificate and its key, for [`Serve::with_tls`](crate::Serve::with_tls).
 ///
@@ -75,17 +74,17 @@ impl Tls {
         Ok(())
     }
 
-    /// Shakes hands, unless that takes longer than a request's head may or the server shuts down.
+    /// Shakes hands, unless that is not done by the deadline or the server shuts down.
     pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
-        limits: &Limits,
+        deadline: Option<Instant>,
         shutdown: WaitForCancellationFutureOwned,
     ) -> io::Result<TlsStream<S>> {
         let handshake = async {
             let accept = tokio_rustls::TlsAcceptor::from(self.config.clone()).accept(stream);
-            match limits.header_timeout {
-                Some(limit) => tokio::time::timeout(limit, accept).await?,
+            match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline.into(), accept).await?,
                 None => accept.await,
             }
         };
