@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, unix};
 
 use crate::Limits;
 
-/// First and longest pause after the process has run out of descriptors or memory.
+/// First and longest pause while nothing can be accepted.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
 mod sealed {
@@ -110,8 +110,27 @@ impl Accept for UnixListener {
     }
 }
 
+/// What `accept(2)` reports of a connection that was lost before it was accepted (its manual page,
+/// "Error handling"): the next one may be there already.
+const LOST: [Errno; 12] = [
+    Errno::CONNABORTED,
+    Errno::CONNRESET,
+    Errno::HOSTDOWN,
+    Errno::HOSTUNREACH,
+    Errno::INTR,
+    Errno::NETDOWN,
+    Errno::NETUNREACH,
+    Errno::NONET,
+    Errno::NOPROTOOPT,
+    Errno::OPNOTSUPP,
+    // Firewall rules forbid it.
+    Errno::PERM,
+    Errno::PROTO,
+];
+
 /// The next connection. Never fails: a connection that died before it was accepted is passed
-/// over, and when descriptors or memory have run out it pauses, ever longer, instead of spinning.
+/// over. When descriptors or memory have run out, or for a reason that may last, it pauses, ever
+/// longer, instead of spinning.
 pub(crate) async fn next<L: Accept>(listener: &L) -> (L::Socket, L::Addr) {
     let mut pause = PAUSES.0;
     loop {
@@ -119,18 +138,61 @@ pub(crate) async fn next<L: Accept>(listener: &L) -> (L::Socket, L::Addr) {
             Ok(accepted) => return accepted,
             Err(error) => error,
         };
-        let starved = matches!(
-            Errno::from_io_error(&error),
-            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-        );
-        if starved {
+        if Errno::from_io_error(&error).is_some_and(|errno| LOST.contains(&errno)) {
+            tracing::debug!(%error, "a connection was lost before it was accepted");
+            // Who makes and breaks connections in a row has not the thread to itself.
+            tokio::task::yield_now().await;
+        } else {
             tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept; pausing");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
-        } else {
-            tracing::debug!(%error, "a connection was lost before it was accepted");
-            // Errors that never end would otherwise keep the thread to themselves.
-            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+
+    /// A listener that answers with this error.
+    struct Failing(Errno, AtomicUsize);
+
+    impl sealed::Sealed for Failing {}
+
+    impl Accept for Failing {
+        type Socket = TcpStream;
+        type Addr = SocketAddr;
+
+        async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+            self.1.fetch_add(1, Relaxed);
+            Err(self.0.into())
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Err(self.0.into())
+        }
+
+        fn peer(addr: &SocketAddr) -> Option<SocketAddr> {
+            Some(*addr)
+        }
+
+        fn limit(&self, _: &Limits) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_that_may_last_is_not_asked_for_again_and_again() {
+        for errno in [Errno::BADF, Errno::INVAL, Errno::MFILE, Errno::NOTSOCK] {
+            let listener = Failing(errno, AtomicUsize::new(0));
+            let half_a_second = Duration::from_millis(500);
+            let none = tokio::time::timeout(half_a_second, next(&listener)).await;
+            assert!(none.is_err());
+            // After 0, 5, 15, 35, 75, 155 and 315 ms.
+            let asked = listener.1.load(Relaxed);
+            assert!((1..=7).contains(&asked), "{errno}: asked {asked} times");
         }
     }
 }

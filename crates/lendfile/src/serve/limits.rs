@@ -28,7 +28,7 @@ pub struct Limits {
     /// From a connection's beginning, or the first byte of a further request, to the end of that
     /// request's head; a TLS handshake included. Default 30 s.
     pub header_timeout: Option<Duration>,
-    /// Between a response and the next request. Default 75 s.
+    /// Between a response and the next request. Default 75 s. HTTP/2's PING is no request.
     pub idle_timeout: Option<Duration>,
     /// How long a peer may accept nothing of what there is for it; then the connection is closed.
     /// Default 60 s.
@@ -36,7 +36,8 @@ pub struct Limits {
     /// What counts is that the socket takes bytes, which it does once a third or so of its buffer
     /// is free: a peer that takes a few bytes now and then may be cut. Over TCP
     /// `TCP_USER_TIMEOUT` is set to the same, so the kernel may end the connection first. Over
-    /// HTTP/2 a stream whose peer does not open its window counts too.
+    /// HTTP/2 the bytes of bodies count, whichever stream's: a peer that opens no window is cut
+    /// whatever else it sends. Time that is waited for the disk does not count.
     pub progress_timeout: Option<Duration>,
     /// Bytes per second that a peer must take while there is something for it, as a mean since
     /// the request; looked at from 10 s on. Default none.
