@@ -69,8 +69,34 @@ pub(super) fn map_file(address: usize, len: usize, file: &OpenFile) -> Result<()
         // SAFETY: the mapping made above, to which no reference was made; it was not moved.
         let unmapped = unsafe { rustix::mm::munmap(anywhere, len) };
         debug_assert_eq!(unmapped, Ok(()));
-        MapFailure::SlotLost(errno)
+        match closes_hole(address, len) {
+            Ok(true) => MapFailure::Refused(errno),
+            // At the limit on areas (`vm.max_map_count`) the kernel refuses before it has removed
+            // anything (`mremap_to`, mm/mremap.c).
+            Ok(false) if errno == Errno::NOMEM => MapFailure::Refused(errno),
+            _ => MapFailure::SlotLost(errno),
+        }
     })
+}
+
+/// Reserves a slot's range again if nothing at all is there now; whether that was so. Never takes
+/// the place of anything: through a hole, anybody's memory may have appeared there.
+fn closes_hole(address: usize, len: usize) -> Result<bool, Errno> {
+    let wanted = ptr::with_exposed_provenance_mut(address);
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE | MapFlags::NORESERVE;
+    // SAFETY: with MAP_FIXED_NOREPLACE the kernel uses only addresses that nobody uses.
+    let got = unsafe { rustix::mm::mmap_anonymous(wanted, len, ProtFlags::empty(), flags) };
+    match got {
+        Ok(got) if got == wanted => Ok(true),
+        Ok(elsewhere) => {
+            // A kernel older than the flag (4.17) takes the address for a hint.
+            // SAFETY: made above; nobody knows of it.
+            unsafe { rustix::mm::munmap(elsewhere, len) }?;
+            Ok(false)
+        }
+        Err(Errno::EXIST) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Replaces a mapping by the reservation again.

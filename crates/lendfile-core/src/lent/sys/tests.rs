@@ -167,13 +167,34 @@ fn when_the_kernel_has_no_more_areas_the_refusal_is_reported_and_the_slot_given_
     if is_child(NAME) {
         // The arena first: it needs an area itself.
         use_the_guard();
-        exhaust_areas();
+        let arena = crate::lent::arena::existing().unwrap();
+        let mut areas = exhaust_areas();
         let (_, open) = file(4096);
         let region = FileRegion::whole(open);
-        for _ in 0..3 {
-            let refused = region.map().unwrap_err();
-            assert_eq!(refused, CannotLend::MapRefused(Errno::NOMEM));
+        let next_slot = || {
+            let (slot, address) = arena.take(4096).unwrap();
+            arena.give_back(slot);
+            address
+        };
+        let slot = next_slot();
+        // Near the limit, mapping succeeds and moving the mapping does not.
+        let mut refused = 0;
+        loop {
+            match region.map() {
+                Ok(mapping) => {
+                    assert_eq!(mapping.lend(&region, ())[..], [0; 4096]);
+                    break;
+                }
+                Err(error) => assert_eq!(error, CannotLend::MapRefused(Errno::NOMEM)),
+            }
+            refused += 1;
+            assert_eq!(next_slot(), slot, "after {refused} refusals");
+            let area = areas.pop().unwrap();
+            // SAFETY: mapped by `exhaust_areas`, and nobody knows of it.
+            unsafe { rustix::mm::munmap(area, 4096) }.unwrap();
         }
+        // That many areas are asked for by moving alone.
+        assert!(refused >= 3, "{refused}");
         return;
     }
     let output = in_child(NAME);
@@ -222,7 +243,8 @@ fn is_reserved(address: usize) -> bool {
 }
 
 /// Maps pages of alternating protection, which cannot share an area, until there are no more.
-fn exhaust_areas() {
+fn exhaust_areas() -> Vec<*mut std::ffi::c_void> {
+    let mut areas = Vec::new();
     for i in 0_u32.. {
         let protection = if i % 2 == 0 {
             ProtFlags::READ
@@ -233,8 +255,10 @@ fn exhaust_areas() {
         let page = unsafe {
             rustix::mm::mmap_anonymous(ptr::null_mut(), 4096, protection, MapFlags::PRIVATE)
         };
-        if page.is_err() {
-            return;
+        match page {
+            Ok(page) => areas.push(page),
+            Err(_) => break,
         }
     }
+    areas
 }
