@@ -2,12 +2,15 @@
 //! page is in the page cache and have no read that does not wait (overlayfs, FUSE, NFS).
 //!
 //! The threads are few, live only while there is something to read, and never touch a socket. One
-//! file keeps at most [`PER_FILE`] of them, so that a filesystem that hangs does not take the
-//! others' with it. This is not `spawn_blocking`: its pool belongs to the application, is 512
-//! threads deep, and a hanging file would fill it.
+//! file keeps at most [`PER_FILE`] of them, however often it is open, and one filesystem
+//! [`PER_FILESYSTEM`], so that one that hangs does not take the others' with it. This is not
+//! `spawn_blocking`: its pool belongs to the application, is 512 threads deep, and a hanging file
+//! would fill it.
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -23,6 +26,9 @@ const THREADS: usize = 16;
 
 /// Threads that one file can keep.
 const PER_FILE: usize = 2;
+
+/// Threads that the files of one filesystem can keep.
+const PER_FILESYSTEM: usize = THREADS / 2;
 
 /// How long a thread waits for the next read before it ends.
 const IDLE: Duration = Duration::from_secs(10);
@@ -42,7 +48,8 @@ pub(crate) enum Purpose {
     Bytes,
 }
 
-/// A read under way in a thread. Dropped, it goes on and its result is thrown away.
+/// A read under way in a thread, or waiting for one. Dropped, it ends with the call it is in, if it
+/// has begun.
 #[derive(Debug)]
 pub(crate) struct Fetch {
     region: FileRegion,
@@ -96,33 +103,59 @@ impl Fetch {
     }
 }
 
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        let is_running = matches!(*lock(&self.shared), State::Running(_));
+        if is_running {
+            // Its file may be closed by this, which may take the time of a call: after the lock.
+            drop(POOL.withdraw(&self.shared));
+        }
+    }
+}
+
 struct Job {
     region: FileRegion,
     purpose: Purpose,
     shared: Arc<Mutex<State>>,
 }
 
+/// A file, however often it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    filesystem: u64,
+    inode: u64,
+}
+
 impl Job {
+    /// Reads, and tells. A panic ends neither the thread, which is counted on, nor the wait.
     fn run(&self, scratch: &mut PageBuffer) {
+        let result = panic::catch_unwind(AssertUnwindSafe(|| self.result(scratch)))
+            .unwrap_or_else(|_| Err(io::Error::other("reading panicked")));
+        let state = std::mem::replace(&mut *lock(&self.shared), State::Done(result));
+        if let State::Running(Some(waker)) = state
+            // A waker is somebody else's code.
+            && panic::catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err()
+        {
+            tracing::error!("what a helper thread woke panicked");
+        }
+    }
+
+    fn result(&self, scratch: &mut PageBuffer) -> io::Result<(usize, Option<PageBuffer>)> {
         let want = usize::try_from(self.region.len()).unwrap_or(usize::MAX);
-        let result = match self.purpose {
+        match self.purpose {
             Purpose::Warm => self.read(want, scratch).map(|n| (n, None)),
             Purpose::Bytes => {
                 let mut bytes = PageBuffer::zeroed(want);
                 let read = self.read(want, &mut bytes);
                 read.map(|n| (n, Some(bytes)))
             }
-        };
-        let state = std::mem::replace(&mut *lock(&self.shared), State::Done(result));
-        if let State::Running(Some(waker)) = state {
-            waker.wake();
         }
     }
 
     /// Reads up to `want` bytes into `buffer`; an error only if there was none before it.
     fn read(&self, want: usize, buffer: &mut PageBuffer) -> io::Result<usize> {
         let mut done = 0;
-        while done < want {
+        while done < want && self.is_awaited() {
             let len = READ_BYTES.min(want - done);
             let at = match self.purpose {
                 Purpose::Bytes => done,
@@ -140,8 +173,17 @@ impl Job {
         Ok(done)
     }
 
-    fn file(&self) -> *const OpenFile {
-        Arc::as_ptr(self.region.file())
+    /// Whether the [`Fetch`] is still there.
+    fn is_awaited(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
+    fn identity(&self) -> Identity {
+        let metadata = self.region.file().metadata();
+        Identity {
+            filesystem: metadata.dev(),
+            inode: metadata.ino(),
+        }
     }
 }
 
@@ -162,23 +204,25 @@ struct Pool {
 
 struct Queue {
     waiting: VecDeque<Job>,
-    /// The address of each file that a thread is reading; never followed.
-    busy: Vec<usize>,
+    /// The file that each busy thread is reading.
+    busy: Vec<Identity>,
     threads: usize,
     idle: usize,
 }
 
 impl Queue {
-    /// The first job whose file may have another thread.
+    /// The first job whose file and filesystem may have another thread.
     fn next(&mut self) -> Option<Job> {
         let busy = &self.busy;
         let may_run = |job: &Job| {
-            let its = busy.iter().filter(|file| **file == job.file().addr());
-            its.count() < PER_FILE
+            let its = job.identity();
+            let on_its = busy.iter().filter(|one| one.filesystem == its.filesystem);
+            on_its.clone().count() < PER_FILESYSTEM
+                && on_its.filter(|one| one.inode == its.inode).count() < PER_FILE
         };
         let at = self.waiting.iter().position(may_run)?;
         let job = self.waiting.remove(at)?;
-        self.busy.push(job.file().addr());
+        self.busy.push(job.identity());
         Some(job)
     }
 }
@@ -204,6 +248,14 @@ impl Pool {
         Ok(())
     }
 
+    /// Takes a job back that has not begun.
+    fn withdraw(&self, shared: &Arc<Mutex<State>>) -> Option<Job> {
+        let mut queue = lock(&self.queue);
+        let is_its = |job: &Job| Arc::ptr_eq(&job.shared, shared);
+        let at = queue.waiting.iter().position(is_its)?;
+        queue.waiting.remove(at)
+    }
+
     fn work(&self) {
         let mut scratch = PageBuffer::zeroed(READ_BYTES);
         let mut queue = lock(&self.queue);
@@ -211,11 +263,11 @@ impl Pool {
             if let Some(job) = queue.next() {
                 drop(queue);
                 job.run(&mut scratch);
-                let file = job.file().addr();
+                let its = job.identity();
                 // Closing it may wait, too.
                 drop(job);
                 queue = lock(&self.queue);
-                if let Some(at) = queue.busy.iter().position(|busy| *busy == file) {
+                if let Some(at) = queue.busy.iter().position(|busy| *busy == its) {
                     queue.busy.swap_remove(at);
                 }
                 // A job of this file may have been passed over.
