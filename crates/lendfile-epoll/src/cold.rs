@@ -126,7 +126,8 @@ impl Cold {
             }
             let known = file.known_warm(region.offset());
             let least = region.len().min(LEAST_BYTES);
-            if known >= least {
+            // What a thread has read is sent to its end, since its next read begins there.
+            if known >= least || known > 0 && file.refuses_nowait() {
                 return self.ready(region, known);
             }
             let look = match file.refuses_nowait() {
@@ -410,3 +411,6 @@ fn read_without_waiting(file: &OpenFile, offset: u64, buf: &mut [u8]) -> Result<
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

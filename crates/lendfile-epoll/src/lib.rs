@@ -19,6 +19,7 @@ mod copy;
 mod cork;
 mod destination;
 mod fetch;
+mod kept;
 mod mmap;
 mod options;
 mod pace;

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use lendfile_core::lent::CannotLend;
+use lendfile_core::lent::{CannotLend, Mapping};
 use lendfile_core::{Continuation, Error, ErrorKind, FileRegion, Method};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -27,7 +27,7 @@ impl<E: Into<io::Error>> From<E> for Failure {
     }
 }
 
-/// Sends the region's start; 0 if the file has ended.
+/// Sends the start of the region's first `warm` bytes; 0 if the file has ended.
 ///
 /// The last page of the region goes by `pread`: behind the end of a file that has become shorter
 /// its mapped page reads as zeros, and a response must not be completed with those. Before it, the
@@ -36,12 +36,14 @@ impl<E: Into<io::Error>> From<E> for Failure {
 pub(crate) fn send<S: Socket>(
     socket: &S,
     region: &FileRegion,
+    warm: u64,
     continuation: Continuation,
     syscalls: &mut u32,
 ) -> Result<(usize, Method), Failure> {
     let end = region.offset() + region.len();
     let last_page = (end - 1) / PAGE_BYTES * PAGE_BYTES;
     if region.offset() >= last_page {
+        let region = &region.clone().split_to(warm);
         return Ok((
             send_last_page(socket, region, continuation, syscalls)?,
             Method::Copy,
@@ -54,7 +56,8 @@ pub(crate) fn send<S: Socket>(
         last_page
             .min(size)
             .saturating_sub(region.offset())
-            .min(SEND_BYTES),
+            .min(SEND_BYTES)
+            .min(warm),
     );
     if part.is_empty() {
         return Ok((0, Method::Mmap));
@@ -63,7 +66,7 @@ pub(crate) fn send<S: Socket>(
     let bytes = mapping.lend(&part, ());
     let sent = socket.try_write_io(|| copy::send(socket, &[IoSlice::new(&bytes)], SendFlags::MORE));
     match sent {
-        Ok(n) => Ok((n, Method::Mmap)),
+        Ok(n) => checked(&mapping, region, n),
         // A page that cannot be had: gone, or unreadable.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::FAULT) => {
             mapping.check()?;
@@ -71,6 +74,15 @@ pub(crate) fn send<S: Socket>(
             Err(Error::new(ErrorKind::FileUnreadable, message).into())
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// After `n` bytes have been sent: another reader of the mapping may have found a page missing
+/// meanwhile, for which zeros are in it since, and may be among them.
+fn checked(mapping: &Mapping, region: &FileRegion, n: usize) -> Result<(usize, Method), Failure> {
+    match mapping.is_poisoned() {
+        true => Err(region.ended_early().into()),
+        false => Ok((n, Method::Mmap)),
     }
 }
 
@@ -90,4 +102,28 @@ fn send_last_page<S: Socket>(
     }
     let more = copy::more_flag(n as u64 != region.len() || continuation == Continuation::More);
     socket.try_write_io(|| copy::send(socket, &[IoSlice::new(&page[..n])], more))
+}
+
+#[cfg(test)]
+mod tests {
+    use lendfile_core::OpenFile;
+
+    use super::*;
+
+    #[test]
+    fn what_was_sent_from_a_mapping_poisoned_meanwhile_is_an_error() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4 * PAGE_BYTES).unwrap();
+        let region = FileRegion::whole(OpenFile::new(file.try_clone().unwrap()).unwrap());
+        let mapping = region.map().unwrap();
+        assert!(checked(&mapping, &region, 1).is_ok());
+        // The file is as long as ever when its length is asked for.
+        file.set_len(PAGE_BYTES).unwrap();
+        assert_eq!(mapping.lend(&region, ())[8192], 0);
+        file.set_len(4 * PAGE_BYTES).unwrap();
+        let Err(Failure::Io(error)) = checked(&mapping, &region, 1) else {
+            panic!("zeros would be passed off as the file's")
+        };
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
 }

@@ -12,6 +12,7 @@ use rustix::net::SendFlags;
 
 use crate::cold::{Cold, NotWarm};
 use crate::cork::Cork;
+use crate::kept::Kept;
 use crate::options::Fallback;
 use crate::socket::is_transient;
 use crate::{FileReader, Pipe, Socket, copy, mmap, sendfile, splice};
@@ -37,6 +38,7 @@ pub(crate) struct FileSender {
     cold: Cold,
     /// Whether what it last began to wait for is the file.
     waits_for_file: bool,
+    kept: Option<Kept>,
     spent: Spent,
 }
 
@@ -71,6 +73,7 @@ impl FileSender {
             reader: FileReader::new(),
             cold: Cold::default(),
             waits_for_file: false,
+            kept: None,
             spent: Spent::default(),
         }
     }
@@ -199,7 +202,7 @@ impl FileSender {
                         continue;
                     }
                 },
-                Method::Mmap => match mmap::send(socket, &part, follows, syscalls) {
+                Method::Mmap => match mmap::send(socket, region, part.len(), follows, syscalls) {
                     Ok(sent) => Ok(sent),
                     Err(mmap::Failure::Io(error)) => Err(error),
                     Err(mmap::Failure::CannotMap(CannotLend::Poisoned)) => {
@@ -256,17 +259,35 @@ impl FileSender {
         region: &FileRegion,
         continuation: Continuation,
     ) -> Poll<io::Result<usize>> {
-        let (reader, syscalls) = (&mut self.reader, &mut self.spent.syscalls);
-        copy::with_buffer(|buffer| {
-            let n = ready!(reader.poll_read(cx, region, buffer))?;
-            // Whether more of the region follows is known only now.
-            let more = match n as u64 == region.len() {
+        // Whether more of the region follows is known only when it has been read.
+        let send = |bytes: &[u8]| {
+            let more = match bytes.len() as u64 == region.len() {
                 true => copy::more_flag(continuation == Continuation::More),
                 false => SendFlags::MORE,
             };
+            socket.try_write_io(|| copy::send(socket, &[IoSlice::new(bytes)], more))
+        };
+        let (reader, syscalls) = (&mut self.reader, &mut self.spent.syscalls);
+        let kept = self.kept.take_if(|kept| !kept.of(region).is_empty());
+        if let Some(kept) = kept {
+            *syscalls += 1;
+            let bytes = kept.of(region);
+            let sent = send(bytes);
+            if !matches!(sent, Ok(n) if n == bytes.len()) {
+                self.kept = Some(kept);
+            }
+            return Poll::Ready(sent);
+        }
+        self.kept = None;
+        copy::with_buffer(|buffer| {
+            let n = ready!(reader.poll_read(cx, region, buffer))?;
             *syscalls += 2;
-            let bufs = [IoSlice::new(&buffer[..n])];
-            Poll::Ready(socket.try_write_io(|| copy::send(socket, &bufs, more)))
+            let sent = send(&buffer[..n]);
+            let taken = sent.as_ref().map_or(0, |n| *n);
+            let mut rest = region.clone();
+            rest.advance(taken as u64);
+            self.kept = Kept::new(&rest, &buffer[taken..n]);
+            Poll::Ready(sent)
         })
     }
 }
