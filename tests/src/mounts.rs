@@ -83,14 +83,20 @@ pub struct Fuse<'a> {
     pub program: &'a str,
     /// Milliseconds before each answer.
     pub delay_ms: u64,
+    /// The byte from which on it answers with EIO.
+    pub fails_at: u64,
+    /// The byte at which it answers as if the file ended.
+    pub ends_at: u64,
 }
 
 impl<'a> Fuse<'a> {
-    /// One that reads without delay.
+    /// One that reads all without delay.
     pub fn new(program: &'a str) -> Self {
         Self {
             program,
             delay_ms: 0,
+            fails_at: u64::MAX,
+            ends_at: u64::MAX,
         }
     }
 }
@@ -188,7 +194,7 @@ impl Server {
         File::create(&source).map_err(|error| error.to_string())?;
         let mut child = Command::new(fuse.program)
             .args([&source, &mount.path])
-            .arg(fuse.delay_ms.to_string())
+            .args([fuse.delay_ms, fuse.fails_at, fuse.ends_at].map(|number| number.to_string()))
             // It ends, and unmounts, at the end of this process, whatever that is: signals to
             // the whole group must not end it before.
             .process_group(0)

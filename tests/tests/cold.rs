@@ -3,17 +3,17 @@
 
 use std::env;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use lendfile_core::{Continuation, FileRegion, Method, OpenFile, Transport};
+use lendfile_core::{Continuation, FileRegion, Method, OpenFile, Transport, statistics};
 use lendfile_epoll::{EpollTransport, FileReader};
 use lendfile_tests::conformance::{Peer, pair};
 use lendfile_tests::content;
 use lendfile_tests::mounts::{Fuse, Kind, Mount, forget, make_cold};
-use lendfile_tests::process::{assert_passed, child_role, in_unprivileged_child, skip};
+use lendfile_tests::process::{assert_passed, child_role, in_child, in_unprivileged_child, skip};
 use lendfile_tests::server::{Network, methods};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
@@ -236,6 +236,110 @@ async fn a_cut_file_ends_in_an_error_wherever_its_end_is() {
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{error}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_fuse_server_that_fails_or_ends_early_ends_the_transfer_after_the_bytes_before() {
+    const LEN: u64 = 2 << 20;
+    let whole = Fuse::new(FUSE);
+    // At a page, within one, and within the smallest stretch that is asked about.
+    for at in [512 << 10, (512 << 10) + 5000, 10_000, 1] {
+        let fails = Fuse {
+            fails_at: at,
+            ..whole
+        };
+        let ends = Fuse {
+            ends_at: at,
+            ..whole
+        };
+        for (fuse, kind) in [
+            (fails, io::ErrorKind::Other),
+            (ends, io::ErrorKind::UnexpectedEof),
+        ] {
+            for method in methods() {
+                // A new one for each, since the kernel believes the end that it was told.
+                let Some(mount) = Mount::new(Kind::Fuse, fuse) else {
+                    return;
+                };
+                content::write(&mount.source.join("file"), 1, LEN).unwrap();
+                let (received, error) = send_until_error(&mount.path.join("file"), method).await;
+                let what = format!("{method}, {fuse:?}: {error}");
+                assert_eq!(error.kind(), kind, "{what}");
+                assert!(received.len() as u64 <= at, "{what}, {}", received.len());
+                assert!(content::bytes(1, at).starts_with(&received), "{what}");
+                // Pages are read whole.
+                let pages =
+                    at / rustix::param::page_size() as u64 * rustix::param::page_size() as u64;
+                assert!(received.len() as u64 >= pages, "{what}, {}", received.len());
+            }
+        }
+    }
+}
+
+/// Sends a file that cannot be sent whole; what the peer got, and why no more.
+async fn send_until_error(path: &Path, method: Method) -> (Vec<u8>, io::Error) {
+    let (mut transport, reader) = connect(method, |mut peer| {
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).unwrap();
+        received
+    });
+    let mut region = FileRegion::whole(OpenFile::open(path).unwrap());
+    let sending = async {
+        loop {
+            let sent = poll_fn(|cx| transport.poll_send_file(cx, &region, Continuation::End));
+            match sent.await {
+                Ok(sent) => region.advance(sent.bytes as u64),
+                Err(error) => break error,
+            }
+        }
+    };
+    let error = tokio::time::timeout(lendfile_tests::PATIENCE, sending).await;
+    let error = error.unwrap_or_else(|_| panic!("{method}: no end"));
+    drop(transport);
+    let received = reader.join().unwrap();
+    assert_eq!(received.len() as u64, region.offset(), "{method}: {error}");
+    (received, error)
+}
+
+/// Bytes that a thread has read from a file that is not asked about are kept until they are sent.
+#[test]
+fn what_a_slow_socket_did_not_take_of_a_read_is_not_read_again() {
+    const NAME: &str = "what_a_slow_socket_did_not_take_of_a_read_is_not_read_again";
+    const LEN: u64 = 4 << 20;
+    // In a process of its own: it counts the reads of all threads.
+    if child_role().is_none() {
+        return assert_passed(&in_child(NAME, "alone"));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        content::write(&path, 1, LEN).unwrap();
+        let file = OpenFile::open(&path).unwrap();
+        file.refuse_nowait();
+        file.hide_residency();
+        let (mut transport, reader) = connect(Method::Copy, |mut peer| {
+            let mut hash = Sha256::new();
+            io::copy(&mut peer, &mut hash).unwrap();
+            content::hex(hash)
+        });
+        // Less than is read at a time.
+        rustix::net::sockopt::set_socket_send_buffer_size(transport.socket(), 8 << 10).unwrap();
+        let mut region = FileRegion::whole(file);
+        let mut sends = 0;
+        while !region.is_empty() {
+            let sent = poll_fn(|cx| transport.poll_send_file(cx, &region, Continuation::End));
+            region.advance(sent.await.unwrap().bytes as u64);
+            sends += 1;
+        }
+        drop(transport);
+        assert_eq!(reader.join().unwrap(), content::sha256(&path).unwrap());
+        let reads = statistics().pages_fetched;
+        assert!(reads <= LEN.div_ceil(256 << 10), "{reads} reads");
+        assert!(sends > reads, "{sends} sends of {reads} reads");
+    });
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
-//! A FUSE server of one file, for tests: `fuse-file SOURCE MOUNT DELAY_MS` shows the content of
-//! SOURCE as MOUNT/file and answers each read after the delay. It says `mounted`, and ends with the
-//! mount or its standard input.
+//! A FUSE server of one file, for tests: `fuse-file SOURCE MOUNT DELAY_MS [FAILS_AT [ENDS_AT]]` shows
+//! the content of SOURCE as MOUNT/file, answers each read after the delay, those that reach the byte
+//! FAILS_AT with EIO, and those that reach the byte ENDS_AT with what is before it, whatever length
+//! it has told. It says `mounted`, and ends with the mount or its standard input.
 //!
 //! It is a process of its own, since one that waits for itself in the kernel cannot be killed. It
 //! speaks the protocol of fuse(4) itself: what a library would add is what must be slow or wrong
@@ -40,13 +41,18 @@ struct Server {
     device: File,
     source: File,
     delay: Duration,
+    fails_at: u64,
+    ends_at: u64,
 }
 
 fn main() -> io::Result<()> {
     let mut arguments = env::args().skip(1);
     let mut next = || arguments.next().ok_or(io::ErrorKind::InvalidInput);
     let (source, mount) = (File::open(next()?)?, next()?);
-    let delay = next()?.parse().map_err(|_| io::ErrorKind::InvalidInput)?;
+    let number = |text: String| text.parse().map_err(|_| io::ErrorKind::InvalidInput);
+    let delay = number(next()?)?;
+    let fails_at = next().map_or(Ok(u64::MAX), number)?;
+    let ends_at = next().map_or(Ok(u64::MAX), number)?;
     let device = File::options().read(true).write(true).open("/dev/fuse")?;
     let mut mounting = Command::new("mount")
         .args(["-i", "-t", "fuse", "-o"])
@@ -70,6 +76,8 @@ fn main() -> io::Result<()> {
         device,
         source,
         delay: Duration::from_millis(delay),
+        fails_at,
+        ends_at,
     });
     let mut request = vec![0; REQUEST_BYTES];
     loop {
@@ -128,7 +136,12 @@ impl Server {
     }
 
     fn read(&self, offset: u64, size: u64) -> Result<Vec<u8>, i32> {
-        let end = (offset + size).min(self.len());
+        let end = (offset + size).min(self.len()).min(self.ends_at);
+        // Answered as behind the end, reads ahead of the one that reaches it would move the end that
+        // the kernel believes, and everybody would read zeros before it.
+        if end > self.fails_at || offset > self.ends_at {
+            return Err(EIO);
+        }
         let mut bytes = vec![0; usize::try_from(end.saturating_sub(offset)).map_err(|_| EIO)?];
         self.source
             .read_exact_at(&mut bytes, offset)
