@@ -3,10 +3,13 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use lendfile_epoll::Socket;
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Resource, getrlimit};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, unix};
 
@@ -15,6 +18,10 @@ use crate::Limits;
 /// First and longest pause while nothing can be accepted.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
+/// Descriptors that connections leave for the files they ask for: a quarter, but not more than
+/// this.
+const MOST_RESERVED: u64 = 4096;
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for tokio::net::TcpListener {}
@@ -22,7 +29,7 @@ mod sealed {
 }
 
 /// A listening socket of tokio's. Sealed: `TcpListener` and `UnixListener` are all there are.
-pub trait Accept: Send + Sync + sealed::Sealed + 'static {
+pub trait Accept: AsFd + Send + Sync + sealed::Sealed + 'static {
     /// What it accepts.
     type Socket: Socket + Send + 'static;
     /// A peer's address.
@@ -128,14 +135,58 @@ const LOST: [Errno; 12] = [
     Errno::PROTO,
 ];
 
+/// Whether there are descriptors left for one more connection and the file that it asks for.
+///
+/// The kernel gives the lowest descriptor that is free, so the number of a socket just accepted
+/// says how many are taken: no book is kept, and others' are counted, too.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// The last socket was one of those that should be left for files.
+    is_short: AtomicBool,
+}
+
+impl Room {
+    /// Asks again only if it was short before.
+    fn is_left(&self, listener: BorrowedFd<'_>) -> bool {
+        if !self.is_short.load(Relaxed) {
+            return true;
+        }
+        let is_left = match fcntl_dupfd_cloexec(listener, 0) {
+            Ok(lowest) => !is_reserved(lowest.as_fd()),
+            Err(errno) => errno != Errno::MFILE,
+        };
+        self.is_short.store(!is_left, Relaxed);
+        is_left
+    }
+
+    fn note(&self, accepted: BorrowedFd<'_>) {
+        if is_reserved(accepted) {
+            self.is_short.store(true, Relaxed);
+        }
+    }
+}
+
+fn is_reserved(fd: BorrowedFd<'_>) -> bool {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let reserved = (limit / 4).min(MOST_RESERVED);
+    u64::try_from(fd.as_raw_fd()).is_ok_and(|fd| fd >= limit - reserved)
+}
+
 /// The next connection. Never fails: a connection that died before it was accepted is passed
-/// over. When descriptors or memory have run out, or for a reason that may last, it pauses, ever
+/// over. When descriptors or memory run out, or for a reason that may last, it pauses, ever
 /// longer, instead of spinning.
-pub(crate) async fn next<L: Accept>(listener: &L) -> (L::Socket, L::Addr) {
+pub(crate) async fn next<L: Accept>(listener: &L, room: &Room) -> (L::Socket, L::Addr) {
     let mut pause = PAUSES.0;
     loop {
-        let error = match listener.accept().await {
-            Ok(accepted) => return accepted,
+        let accepted = match room.is_left(listener.as_fd()) {
+            true => listener.accept().await,
+            false => Err(Errno::MFILE.into()),
+        };
+        let error = match accepted {
+            Ok((socket, addr)) => {
+                room.note(socket.as_fd());
+                return (socket, addr);
+            }
             Err(error) => error,
         };
         if Errno::from_io_error(&error).is_some_and(|errno| LOST.contains(&errno)) {
@@ -152,12 +203,18 @@ pub(crate) async fn next<L: Accept>(listener: &L) -> (L::Socket, L::Addr) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
     /// A listener that answers with this error.
-    struct Failing(Errno, AtomicUsize);
+    struct Failing(Errno, AtomicUsize, std::fs::File);
+
+    impl AsFd for Failing {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.2.as_fd()
+        }
+    }
 
     impl sealed::Sealed for Failing {}
 
@@ -186,9 +243,9 @@ mod tests {
     #[tokio::test]
     async fn an_error_that_may_last_is_not_asked_for_again_and_again() {
         for errno in [Errno::BADF, Errno::INVAL, Errno::MFILE, Errno::NOTSOCK] {
-            let listener = Failing(errno, AtomicUsize::new(0));
+            let listener = Failing(errno, AtomicUsize::new(0), tempfile::tempfile().unwrap());
             let half_a_second = Duration::from_millis(500);
-            let none = tokio::time::timeout(half_a_second, next(&listener)).await;
+            let none = tokio::time::timeout(half_a_second, next(&listener, &Room::default())).await;
             assert!(none.is_err());
             // After 0, 5, 15, 35, 75, 155 and 315 ms.
             let asked = listener.1.load(Relaxed);

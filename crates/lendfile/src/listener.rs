@@ -5,7 +5,8 @@ use std::io;
 use lendfile_core::{Backend, Error, LendStream, Method, MethodSet, capabilities};
 use lendfile_epoll::Epoll;
 
-use crate::{Accept, Connection, accept};
+use crate::Connection;
+use crate::accept::{self, Accept, Room};
 
 /// Wraps a listener so that what it accepts can send lent bytes.
 ///
@@ -30,6 +31,7 @@ pub struct Listener<L, B = Epoll> {
     inner: L,
     backend: B,
     method: Method,
+    room: Room,
 }
 
 impl<L: Accept> Listener<L> {
@@ -39,6 +41,7 @@ impl<L: Accept> Listener<L> {
             inner,
             backend: Epoll,
             method: Method::Auto,
+            room: Room::default(),
         }
     }
 }
@@ -55,6 +58,7 @@ impl<L: Accept, B: Backend<L::Socket>> Listener<L, B> {
             inner: self.inner,
             backend,
             method: Method::Auto,
+            room: self.room,
         };
         listener.with_method(self.method)
     }
@@ -94,7 +98,7 @@ impl<L: Accept, B: Backend<L::Socket>> Listener<L, B> {
         reason = "cannot happen: with_method has checked the method"
     )]
     pub async fn accept(&self) -> (LendStream<B::Transport>, Connection, L::Addr) {
-        let (socket, addr) = accept::next(&self.inner).await;
+        let (socket, addr) = accept::next(&self.inner, &self.room).await;
         let transport = self
             .backend
             .transport(socket, self.method)

@@ -56,7 +56,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// [`Connection`](crate::Connection) in its extensions. Await the result to run it; it resolves after
 /// [shutdown](Serve::with_graceful_shutdown), and never by itself: a connection that fails is
 /// logged, and when descriptors run out accepting pauses (5 ms, doubling to 1 s) until there are
-/// some again. It spawns a task per connection and runs in whatever tokio runtime awaits it: a
+/// some again; the last quarter of them is left to files. It spawns a task per connection and runs in whatever tokio runtime awaits it: a
 /// multi-thread one, or one current-thread runtime per core with a socket of its own each
 /// (`SO_REUSEPORT`), which is what the `lendfile` command does.
 ///

@@ -17,6 +17,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 pub(crate) fn lendfile<I: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = I>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lendfile"));
     command.args(args).env_remove("LENDFILE_LOG");
+    command.stdin(Stdio::null());
     command
 }
 
@@ -67,7 +68,6 @@ impl Running {
 
     pub(crate) fn try_start(mut command: Command) -> io::Result<Self> {
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
@@ -105,6 +105,23 @@ impl Running {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("a signal to a child");
+    }
+
+    /// Processor time used so far.
+    pub(crate) fn processor_time(&self) -> std::time::Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.expect("/proc");
+        // Fields are counted behind the name, which ends with the last parenthesis (proc(5)).
+        let fields: Vec<_> = stat
+            .rsplit_once(')')
+            .expect("a name")
+            .1
+            .split_whitespace()
+            .collect();
+        let ticks = |i: usize| fields[i].parse::<u64>().expect("ticks");
+        std::time::Duration::from_millis(
+            (ticks(11) + ticks(12)) * 1000 / rustix::param::clock_ticks_per_second(),
+        )
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

@@ -1,14 +1,15 @@
-//! What a connection may take.
+//! What a connection may take, and that all are served in the end when descriptors run out.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lendfile_tests::{PATIENCE, content, h2};
 use socket2::SockRef;
 use tempfile::TempDir;
 
-use crate::command::{connect, serve};
+use crate::command::{Running, connect, serve};
 
 fn site() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -233,4 +234,44 @@ fn a_request_without_one_valid_host_or_with_doubtful_framing_is_400() {
     socket.write_all(smuggled.as_bytes()).unwrap();
     let answer = until_closed(&mut socket);
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+}
+
+#[test]
+fn out_of_descriptors_it_neither_ends_nor_spins_and_serves_all_in_the_end() {
+    const FILES: usize = 40;
+    let dir = site();
+    for i in 0..FILES {
+        // Too long to be kept in memory.
+        content::write(&dir.path().join(format!("{i}")), i as u64, 100_000).unwrap();
+    }
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_lendfile"))
+        // More than there are descriptors for.
+        .args(["serve", "--listen", "127.0.0.1:0", "--threads", "1"])
+        .args(["--max-connections", "1000"])
+        .arg(dir.path());
+    let mut running = Running::start(command);
+    let line = running.next_line();
+    let addr = line.strip_prefix("listening on http://").unwrap();
+    let addr = addr.parse().unwrap();
+    let mut crowd: Vec<_> = (0..500).map(|_| socket(addr)).collect();
+    let (before, started) = (running.processor_time(), Instant::now());
+    std::thread::sleep(Duration::from_secs(1));
+    let busy = running.processor_time() - before;
+    assert!(
+        busy < started.elapsed() / 20,
+        "{busy:?} of processor time while starved"
+    );
+    // Each wants a descriptor for its file beside its own.
+    for (i, socket) in crowd.iter_mut().enumerate() {
+        let file = i % FILES;
+        let request = format!("GET /{file} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).unwrap();
+    }
+    for mut socket in crowd {
+        let answer = until_closed(&mut socket);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:.100?}");
+    }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lendfile_core::OpenFile;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
@@ -12,6 +13,11 @@ use rustix::io::Errno;
 
 /// How often a path is tried again that was being renamed while it was looked up.
 const RENAME_RETRIES: u32 = 128;
+
+/// How long an open waits for a descriptor, in pauses that double from the first to the last: those
+/// of files that are being sent become free again.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
 /// For reading. NONBLOCK: a FIFO must not hang the server. NOCTTY: nor a terminal become its own.
 const READ: OFlags = OFlags::RDONLY
@@ -132,7 +138,7 @@ impl Root {
     /// # Errors
     ///
     /// ENOENT also for what is there but not a regular file; EXDEV for what would leave the root;
-    /// otherwise those of `openat2(2)`.
+    /// otherwise those of `openat2(2)`. Out of descriptors (EMFILE) it waits for one, up to 10 s.
     ///
     /// # Cancel safety
     ///
@@ -140,7 +146,7 @@ impl Root {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime with timers.
     pub async fn open_file(&self, path: impl AsRef<Path>) -> io::Result<Arc<OpenFile>> {
         let path = normalised(path.as_ref()).ok_or(Errno::XDEV)?;
         let root = self.clone();
@@ -176,16 +182,36 @@ impl Root {
 }
 
 /// Does what may wait for the disk: from memory in this thread, or all of it again in another.
+/// Without a descriptor to be had it waits for one.
 pub(super) async fn patiently<T: Send + 'static>(
-    operation: impl Fn(Patience) -> Result<T, Failure> + Send + 'static,
+    mut operation: impl Fn(Patience) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     match operation(Patience::MemoryOnly) {
-        Err(Failure::WouldWait) => {}
+        Err(failure) if failure.may_pass() => {}
         result => return result,
     }
-    tokio::task::spawn_blocking(move || operation(Patience::MayWait))
-        .await
-        .unwrap_or_else(|error| Err(Failure::Other(io::Error::other(error))))
+    let begun = Instant::now();
+    let mut pause = PAUSES.0;
+    loop {
+        let elsewhere = tokio::task::spawn_blocking(move || {
+            let result = operation(Patience::MayWait);
+            (operation, result)
+        });
+        let result = match elsewhere.await {
+            Ok((given_back, result)) => {
+                operation = given_back;
+                result
+            }
+            Err(error) => return Err(Failure::Other(io::Error::other(error))),
+        };
+        match result {
+            Err(failure) if failure.may_pass() && begun.elapsed() < PATIENCE => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Without `.` and `..`; `None` if it leads above where it begins.
@@ -273,6 +299,20 @@ fn failure(errno: Errno) -> Failure {
         | Errno::XDEV => Failure::NotFound(errno.into()),
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => Failure::Overloaded(errno.into()),
         errno => Failure::Other(errno.into()),
+    }
+}
+
+impl Failure {
+    /// Whether asking again may help.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Overloaded(error) => matches!(
+                Errno::from_io_error(error),
+                Some(Errno::MFILE | Errno::NFILE)
+            ),
+            Self::WouldWait => true,
+            Self::Forbidden(_) | Self::NotFound(_) | Self::Other(_) => false,
+        }
     }
 }
 
