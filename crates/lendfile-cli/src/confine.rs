@@ -89,6 +89,8 @@ pub(crate) struct Reach {
     pub(crate) read: Vec<PathBuf>,
     /// Files in them can be made and opened for writing.
     pub(crate) write: Vec<PathBuf>,
+    /// Files in them can be removed.
+    pub(crate) remove: Vec<PathBuf>,
 }
 
 /// Lets the kernel confine this process, and every thread it starts, to reading `dir`, to `reach`,
@@ -138,12 +140,15 @@ fn restrict(dir: &Path, reach: &Reach) -> Result<RulesetStatus, RulesetError> {
             ))?;
         }
     }
-    let write = AccessFs::WriteFile | AccessFs::MakeReg;
-    let read = AccessFs::ReadFile.into();
-    let reached = reach.read.iter().map(|path| (path, read));
-    for (path, access) in reached.chain(reach.write.iter().map(|path| (path, write))) {
-        if let Ok(path) = PathFd::new(path) {
-            rules = rules.add_rule(PathBeneath::new(path, access))?;
+    for (paths, access) in [
+        (&reach.read, AccessFs::ReadFile.into()),
+        (&reach.write, AccessFs::WriteFile | AccessFs::MakeReg),
+        (&reach.remove, AccessFs::RemoveFile.into()),
+    ] {
+        for path in paths {
+            if let Ok(path) = PathFd::new(path) {
+                rules = rules.add_rule(PathBeneath::new(path, access))?;
+            }
         }
     }
     Ok(rules.restrict_self()?.ruleset)

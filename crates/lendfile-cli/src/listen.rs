@@ -35,6 +35,21 @@ pub(crate) struct UnixPlace {
     made: Option<PathBuf>,
 }
 
+impl Place {
+    /// The directory of a socket that is to be removed in the end.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        let Self::Unix(UnixPlace { made, .. }) = self else {
+            return None;
+        };
+        let parent = made.as_ref()?.parent()?;
+        // Of a name alone it is the working directory.
+        Some(match parent.as_os_str().is_empty() {
+            true => PathBuf::from("."),
+            false => parent.to_owned(),
+        })
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -50,7 +50,11 @@ pub(crate) fn run(args: &Serve, listens: bool) -> Result<(), Failure> {
         .unwrap_or_else(|| Backend::default_for(args.method))
         .choose(args.method, args.ring_options())
         .map_err(|error| Failure::ring(&error))?;
-    confine::sandbox(args.process.sandbox, &args.dir, &opened.reach(args))?;
+    let mut reach = opened.reach(args);
+    reach
+        .remove
+        .extend(places.iter().filter_map(Place::directory));
+    confine::sandbox(args.process.sandbox, &args.dir, &reach)?;
     let most = args.limits.max_connections.or(descriptors.connections());
     let connections = Connections::limited(most, args.limits.per_address());
     let format = args.observation.access_log_format;
