@@ -16,14 +16,17 @@
 //! the arithmetic of a comparison, [`ticker`] finds out how long a runtime's thread was blocked,
 //! [`cache`] makes files cold.
 //!
-//! It measures one machine under one client. It does not model many slow peers or packet loss, and
-//! it does not judge: no figure here is a pass or a failure.
+//! Not a comparison but what one server bears, many clients and hostile ones: [`crowd`].
+//!
+//! It measures one machine. It does not model packet loss, and it does not judge: no figure here is
+//! a pass or a failure.
 
 #![forbid(unsafe_code)]
 
 pub mod cache;
 pub mod client;
 pub mod contest;
+pub mod crowd;
 pub mod dissection;
 mod error;
 pub mod files;

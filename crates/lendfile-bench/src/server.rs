@@ -151,6 +151,13 @@ impl Server {
         }
     }
 
+    /// Ends it by SIGKILL, as a machine out of memory would, and waits for its end.
+    pub(crate) fn kill(&mut self) {
+        // Both fail only if the child is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     fn wait_until_reachable(&mut self, client: &Place) -> Result<()> {
         let begun = Instant::now();
         loop {
@@ -171,9 +178,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only if the child is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
