@@ -60,7 +60,7 @@ fn many_idle_and_stalled_connections_hold_little_memory_no_pipe_and_no_thread() 
     ] {
         let crowd = crowd.unwrap();
         let each = crowd.private_bytes_each();
-        assert!(each <= 32 << 10, "{what}: {each} bytes each");
+        assert!(each <= 16 << 10, "{what}: {each} bytes each");
         assert!(crowd.during.pipes <= crowd.before.pipes, "{what}");
         assert!(crowd.during.threads <= crowd.before.threads, "{what}");
         assert!(

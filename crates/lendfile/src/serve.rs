@@ -2,7 +2,7 @@
 //!
 //! - `limits`: what a connection may take, and hyper told of it.
 //! - `activity`, `watched`, `clock`: what it does, who notes it, and when that takes too long.
-//! - `conversation`: from an accepted stream to hyper. `connection`: hyper until its end.
+//! - `conversation`: from an accepted stream to hyper. `version`: to which. `connection`: until its end.
 //!   `service`: what stands before the user's service.
 //! - `connections`: how many there may be. `tls`: rustls.
 
@@ -15,6 +15,7 @@ mod limits;
 mod service;
 #[cfg(feature = "tls")]
 mod tls;
+mod version;
 mod watched;
 
 use std::fmt;
@@ -61,9 +62,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// (`SO_REUSEPORT`), which is what the `lendfile` command does.
 ///
 /// A request without a valid `Host`, with two, or with a doubtful `Transfer-Encoding` is answered
-/// 400 before it reaches the service. One with `Content-Length` and `Transfer-Encoding` both is read
-/// by the latter and its connection closed after the answer (RFC 9112 §6.1): hyper drops the former,
-/// so nobody can refuse it. [`Limits`] bound what a connection may take.
+/// 400 before it reaches the service. [`Limits`] bound what a connection may take.
 ///
 /// # Examples
 ///
@@ -203,7 +202,7 @@ where
         Box::pin(async move {
             self.listener.get_ref().limit(&self.limits)?;
             let server = Arc::new(Server {
-                http: self.limits.http(),
+                protocols: self.limits.protocols(),
                 limits: Arc::new(self.limits),
                 connections: self.connections,
                 stopping: CancellationToken::new(),

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use hyper_util::server::graceful::GracefulConnection;
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -18,6 +17,12 @@ use super::connections::Connections;
 use super::limits::{Cut, Limits};
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// HTTP on one connection, to its end.
+pub(super) trait Converse: Future<Output = Result<(), BoxError>> {
+    /// Ends it after what is under way; at once if nothing is.
+    fn shut_down(self: Pin<&mut Self>);
+}
 
 pin_project! {
     /// A connection under way. Resolves when it has ended, well or badly.
@@ -61,18 +66,14 @@ impl<C> Serving<C> {
     }
 }
 
-impl<C> Future for Serving<C>
-where
-    C: GracefulConnection,
-    C::Error: Into<BoxError>,
-{
+impl<C: Converse> Future for Serving<C> {
     type Output = Result<(), BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
             if let Poll::Ready(ended) = this.http.as_mut().poll(cx) {
-                return Poll::Ready(ended.map_err(Into::into));
+                return Poll::Ready(ended);
             }
             let cut = poll_cut(
                 this.clock,
@@ -105,7 +106,7 @@ where
                 return Poll::Pending;
             }
             *this.closing = true;
-            this.http.as_mut().graceful_shutdown();
+            this.http.as_mut().shut_down();
         }
     }
 }

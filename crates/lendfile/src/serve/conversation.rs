@@ -9,8 +9,7 @@ use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,16 +20,17 @@ use super::activity::Activity;
 use super::clock::Clock;
 use super::connection::{BoxError, Serving};
 use super::connections::{Admitted, Connections};
-use super::limits::Limits;
+use super::limits::{Limits, Protocols};
 use super::service::OnConnection;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
+use super::version::{Opening, Spoken, Version};
 use crate::Connection;
 use crate::observe::Watch;
 
 /// What the connections of one server share.
 pub(super) struct Server {
-    pub(super) http: auto::Builder<TokioExecutor>,
+    pub(super) protocols: Protocols,
     pub(super) limits: Arc<Limits>,
     pub(super) connections: Connections,
     pub(super) stopping: CancellationToken,
@@ -106,10 +106,15 @@ impl Conversation {
             limits: server.limits.clone(),
             observer: server.observer.clone(),
         };
-        let http = server
-            .http
-            .serve_connection(TokioIo::new(stream), service)
-            .into_owned();
+        let shared = self.server.clone();
+        let http = Opening::new(stream, move |version, stream| {
+            let Protocols { http1, http2 } = &shared.protocols;
+            let stream = TokioIo::new(stream);
+            match version {
+                Version::Http1 => Spoken::http1(http1.serve_connection(stream, service)),
+                Version::Http2 => Spoken::http2(http2.serve_connection(stream, service)),
+            }
+        });
         let clock = Clock::new(self.began, self.activity.snapshot());
         let serving = Serving::new(
             http,

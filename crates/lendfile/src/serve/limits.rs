@@ -3,8 +3,8 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto;
 
 /// What one connection may take of time, bytes and requests.
 ///
@@ -120,22 +120,29 @@ const MIN_HEADER_BYTES: usize = 8 << 10;
 impl Limits {
     /// hyper, told of them. Its own header timeout is off: it counts the rest between two requests
     /// as part of the head, and allocates a timer for each request.
-    pub(super) fn http(&self) -> auto::Builder<TokioExecutor> {
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
+    pub(super) fn protocols(&self) -> Protocols {
+        let mut http1 = http1::Builder::new();
+        http1
             .header_read_timeout(None)
             .half_close(true)
             .max_buf_size(self.max_header_bytes.max(MIN_HEADER_BYTES));
         if self.max_headers != HYPERS_MAX_HEADERS {
-            http.http1().max_headers(self.max_headers);
+            http1.max_headers(self.max_headers);
         }
         let header_bytes = u32::try_from(self.max_header_bytes).unwrap_or(u32::MAX);
-        http.http2()
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.http2_streams)
             .max_pending_accept_reset_streams(self.http2_resets)
             .max_frame_size(self.http2_frame_bytes)
             .max_header_list_size(header_bytes);
-        http
+        Protocols { http1, http2 }
     }
+}
+
+/// hyper, for connections whose version is known.
+pub(super) struct Protocols {
+    pub(super) http1: http1::Builder,
+    pub(super) http2: http2::Builder<TokioExecutor>,
 }
