@@ -62,7 +62,9 @@ const GRACE: Duration = Duration::from_secs(30);
 /// (`SO_REUSEPORT`), which is what the `lendfile` command does.
 ///
 /// A request without a valid `Host`, with two, or with a doubtful `Transfer-Encoding` is answered
-/// 400 before it reaches the service. [`Limits`] bound what a connection may take.
+/// 400 before it reaches the service. One with `Content-Length` and `Transfer-Encoding` both is read
+/// by the latter and its connection closed after the answer (RFC 9112 §6.1): hyper drops the former,
+/// so nobody can refuse it. [`Limits`] bound what a connection may take.
 ///
 /// # Examples
 ///

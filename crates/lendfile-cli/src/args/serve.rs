@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use lendfile::{Limits, Method};
+use lendfile::{Limits, Method, RateLimit};
 use lendfile_uring::Options;
 
 use crate::backend::Backend;
@@ -213,6 +213,10 @@ pub(crate) struct LimitFlags {
     #[arg(long, value_name = "BYTES|off", default_value = "off", value_parser = values::rate)]
     min_rate: OrOff<NonZeroU64>,
 
+    /// That each response sends per second at most, after a burst of a tenth of it
+    #[arg(long, value_name = "BYTES|off", default_value = "off", value_parser = values::rate)]
+    rate_limit: OrOff<NonZeroU64>,
+
     /// Bytes of a request's head
     #[arg(long, value_name = "BYTES", default_value = "64KiB", value_parser = values::bytes)]
     max_header_bytes: u64,
@@ -243,6 +247,11 @@ impl LimitFlags {
         limits.max_headers = self.max_headers;
         limits.http2_streams = self.http2_streams;
         limits
+    }
+
+    /// How fast a response may be sent.
+    pub(crate) fn rate(&self) -> Option<RateLimit> {
+        self.rate_limit.0.map(RateLimit::new)
     }
 
     /// How many connections an address may have.

@@ -52,6 +52,9 @@ pub(super) fn site(args: &Serve, descriptors: u64) -> io::Result<ServeDir> {
     if asked.stable {
         site = site.stable();
     }
+    if let Some(limit) = args.limits.rate() {
+        site = site.rate_limit(limit);
+    }
     for rule in &asked.cache_control {
         let value = rule.value.clone();
         site = match &rule.pattern {

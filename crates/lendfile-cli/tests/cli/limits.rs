@@ -228,12 +228,58 @@ fn a_request_without_one_valid_host_or_with_doubtful_framing_is_400() {
         assert!(answer.starts_with("HTTP/1.1 400 "), "{head:?}: {answer}");
     }
     // Read by Transfer-Encoding alone, and nothing behind it is taken for a request.
-    let mut socket = socket(addr);
-    let smuggled = "GET /small HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\
-                    transfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /other HTTP/1.1\r\nhost: a\r\n\r\n";
-    socket.write_all(smuggled.as_bytes()).unwrap();
-    let answer = until_closed(&mut socket);
-    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    for framing in [
+        "content-length: 100\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 100\r\n",
+    ] {
+        let mut socket = socket(addr);
+        let request = format!("GET /small HTTP/1.1\r\nhost: a\r\n{framing}\r\n0\r\n\r\n");
+        let smuggled = "GET /other HTTP/1.1\r\nhost: a\r\n\r\n";
+        socket.write_all((request + smuggled).as_bytes()).unwrap();
+        let answer = until_closed(&mut socket);
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    }
+}
+
+#[test]
+fn a_transfer_keeps_its_rate_within_five_percent() {
+    const RATE: u64 = 4 << 20;
+    const LEN: u64 = 12 << 20;
+    let dir = site();
+    content::write(&dir.path().join("file"), 7, LEN).unwrap();
+    let (mut server, addr) = serve(
+        dir.path(),
+        &[
+            "--rate-limit",
+            "4MiB/s",
+            "--access-log",
+            "-",
+            "--access-log-format",
+            "json",
+        ],
+    );
+    let wanted = content::sha256(&dir.path().join("file")).unwrap();
+    // A tenth of a second's worth comes at once.
+    let fair = Duration::from_millis((LEN - RATE / 10) * 1000 / RATE);
+    let mut client = connect(addr);
+    let mut took = Vec::new();
+    // A busy machine can make it late, but never early.
+    while took.len() < 3 && took.last().is_none_or(|took| *took > fair * 105 / 100) {
+        let started = Instant::now();
+        let response = client.get("/file", "");
+        took.push(started.elapsed());
+        assert_eq!(response.sha256, wanted);
+        assert!(started.elapsed() >= fair * 95 / 100, "{took:?}: {fair:?}");
+        let line = server.next_line();
+        assert!(line.contains(r#""via":"sendfile""#), "{line}");
+    }
+    assert!(
+        took.last() <= Some(&(fair * 105 / 100)),
+        "{took:?}: {fair:?}"
+    );
+    // What is short goes at once.
+    assert_eq!(client.get("/small", "").body, b"small");
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn the_manual_page_and_the_completions_name_every_flag() {
         let finished = run(lendfile(["generate", what]));
         assert_eq!(finished.code, Some(0), "{what}");
         let text = finished.stdout.replace("\\-", "-");
-        for flag in ["idle-timeout", "listen", "spa", "sandbox"] {
+        for flag in ["idle-timeout", "listen", "rate-limit", "spa", "sandbox"] {
             assert!(text.contains(flag), "{what}: {flag}");
         }
     }

@@ -68,8 +68,9 @@ where
 }
 
 /// Whether the request names its host as RFC 9112 §3.2 and RFC 9113 §8.3.1 demand, and frames its
-/// body in one way only. (hyper refuses a last coding other than `chunked`, and closes after a
-/// request that has Content-Length and Transfer-Encoding both.)
+/// body in one way only. (hyper refuses a last coding other than `chunked`, and of a
+/// request that has Content-Length and Transfer-Encoding both it drops the former and closes behind
+/// the answer: RFC 9112 §6.1 allows that, and it cannot be seen here.)
 fn is_well_formed<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
