@@ -63,6 +63,11 @@ impl<T: Transport> LendStream<T> {
         &self.transport
     }
 
+    /// Has the connection [end by a reset](Transport::reset_on_close).
+    pub fn reset_on_close(&mut self) {
+        self.transport.reset_on_close();
+    }
+
     /// Sends as much as goes without waiting, and the count of it.
     fn poll_send_all(
         &mut self,

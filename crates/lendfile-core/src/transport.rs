@@ -80,6 +80,11 @@ pub trait Transport {
     /// Those of `shutdown(2)`.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Has the connection end by a reset when it is closed, so that what the socket's buffer holds
+    /// is thrown away instead of being kept for a peer that does not take it. The default changes
+    /// nothing.
+    fn reset_on_close(&mut self) {}
+
     /// Has the task polled again after the others that are ready, and after the runtime has looked
     /// for events; called before `Pending` is returned at the end of a turn.
     ///

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use lendfile_core::capabilities;
 use lendfile_core::{
@@ -110,6 +111,11 @@ impl<S: Socket> Transport for EpollTransport<S> {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.let_go();
         AsyncWrite::poll_shutdown(Pin::new(&mut self.socket), cx)
+    }
+
+    fn reset_on_close(&mut self) {
+        // Without it the socket is closed all the same, and the kernel gives its data up later.
+        _ = rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 
     /// Wakes the task after the runtime has looked for events.

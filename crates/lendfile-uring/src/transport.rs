@@ -244,6 +244,10 @@ impl<S: Socket> Transport for UringTransport<S> {
         self.epoll.poll_shutdown(cx)
     }
 
+    fn reset_on_close(&mut self) {
+        self.epoll.reset_on_close();
+    }
+
     fn yield_turn(&mut self, cx: &mut Context<'_>) {
         self.epoll.yield_turn(cx);
     }

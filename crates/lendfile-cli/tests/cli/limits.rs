@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lendfile_tests::process::eventually;
 use lendfile_tests::{PATIENCE, content, h2};
 use socket2::SockRef;
 use tempfile::TempDir;
@@ -88,6 +89,21 @@ fn a_reader_that_takes_nothing_is_cut_at_the_progress_timeout() {
     let cut = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
     assert!(cut.contains(&error.kind()), "{error}");
     assert!(started.elapsed() >= Duration::from_millis(400), "too early");
+}
+
+#[test]
+fn of_a_reader_that_was_cut_off_the_kernel_keeps_nothing() {
+    let dir = site();
+    let (_server, addr) = serve(dir.path(), &["--progress-timeout", "1s"]);
+    let mut socket = socket(addr);
+    SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
+    let request = b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n";
+    socket.write_all(request).unwrap();
+    // Nothing is sent or read: the reset comes by itself, as it throws away what was buffered.
+    eventually("a reset", || {
+        let error = socket.take_error().unwrap();
+        error.is_some_and(|error| error.kind() == ErrorKind::ConnectionReset)
+    });
 }
 
 /// An HTTP/2 peer that asks for a large file, opens no window, and goes on sending what `busy`

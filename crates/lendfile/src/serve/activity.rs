@@ -32,6 +32,8 @@ pub(super) struct Activity {
     /// Whether the socket refused a part of what was last written to it.
     unsent: AtomicBool,
     http2: AtomicBool,
+    /// Whether the peer is cut off, and what it has not taken is thrown away.
+    cut_off: AtomicBool,
 }
 
 /// The counters at one moment.
@@ -91,6 +93,14 @@ impl Activity {
 
     pub(super) fn blocked(&self) {
         self.unsent.store(true, Relaxed);
+    }
+
+    pub(super) fn cut_off(&self) {
+        self.cut_off.store(true, Relaxed);
+    }
+
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Relaxed)
     }
 
     pub(super) fn requests(&self) -> u64 {

@@ -89,6 +89,9 @@ impl<C: Converse> Future for Serving<C> {
                     close = true
                 }
                 Poll::Ready(cut) => {
+                    if matches!(cut, Cut::Progress | Cut::Rate) {
+                        this.activity.cut_off();
+                    }
                     this.connections.count_cut(cut);
                     return Poll::Ready(Err(format!("cut: {} timeout", cut.name()).into()));
                 }

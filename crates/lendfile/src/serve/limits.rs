@@ -30,7 +30,7 @@ pub struct Limits {
     pub header_timeout: Option<Duration>,
     /// Between a response and the next request. Default 75 s. HTTP/2's PING is no request.
     pub idle_timeout: Option<Duration>,
-    /// How long a peer may accept nothing of what there is for it; then the connection is closed.
+    /// How long a peer may accept nothing of what there is for it; then the connection is reset.
     /// Default 60 s.
     ///
     /// What counts is that the socket takes bytes, which it does once a third or so of its buffer
