@@ -123,7 +123,7 @@ pub(crate) struct Responses {
     pub(crate) not_found: Option<PathBuf>,
 
     /// The file that is served for a directory; the first that is there. Repeatable; '' for none
-    #[arg(long, value_name = "NAME", default_value = "index.html")]
+    #[arg(long, value_name = "NAME", default_value = "index.html", value_parser = values::name_or_none())]
     pub(crate) index: Vec<PathBuf>,
 
     /// List directories without such a file, as HTML or JSON

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use http::{HeaderName, HeaderValue};
 use lendfile::Method;
 
@@ -151,6 +151,11 @@ impl FromStr for CacheRule {
         })?;
         Ok(Self { pattern, value })
     }
+}
+
+/// A file's name; an empty one, which clap's own parser of paths refuses, stands for none.
+pub(crate) fn name_or_none() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 pub(crate) fn method() -> impl TypedValueParser<Value = Method> {

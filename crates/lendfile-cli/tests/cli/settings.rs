@@ -119,3 +119,16 @@ fn the_conveniences_are_what_they_say() {
     );
     assert_eq!(client.get("/.dot", "").body, b"dot");
 }
+
+#[test]
+fn a_directory_is_listed_if_no_file_stands_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("index.html"), "index").unwrap();
+    let accept = "accept: application/json\r\n";
+    let (_server, addr) = crate::command::serve(dir.path(), &["--listing"]);
+    assert_eq!(connect(addr).get("/", accept).body, b"index");
+    let (_server, addr) = crate::command::serve(dir.path(), &["--listing", "--index", ""]);
+    let listing = connect(addr).get("/", accept);
+    let listing = String::from_utf8(listing.body).unwrap();
+    assert!(listing.contains("index.html"), "{listing}");
+}
