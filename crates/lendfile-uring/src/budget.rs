@@ -9,10 +9,15 @@ use std::task::{Context, Waker};
 use crate::sys::Permit;
 
 /// A number of shares, and those who wait for one, first come first served.
+///
+/// Only the first is woken, so that a thousand do not ask for what one can get. He may have ended
+/// or have found another way meanwhile, so whoever has waited passes on what is left
+/// ([`Budget::pass_on`]), and whoever stops waiting says so ([`Budget::forget`]).
 pub(crate) struct Budget {
     limit: Cell<usize>,
     taken: Cell<usize>,
-    waiting: RefCell<VecDeque<Waker>>,
+    /// One entry for each flow that waits, by its key.
+    waiting: RefCell<VecDeque<(usize, Waker)>>,
 }
 
 /// One share. Given back when the last clone is dropped: the connection has one, and so does the
@@ -48,16 +53,39 @@ impl Budget {
         self.taken.get() * 2 > self.limit.get()
     }
 
-    /// Has the task woken when a share has been given back. It may find none: others are as fast.
-    pub(crate) fn wait(&self, cx: &Context<'_>) {
-        self.waiting.borrow_mut().push_back(cx.waker().clone());
+    /// Has the task of the flow `key` woken when a share can be had. It may find none: others are as
+    /// fast.
+    pub(crate) fn wait(&self, key: usize, cx: &Context<'_>) {
+        let mut waiting = self.waiting.borrow_mut();
+        match waiting.iter_mut().find(|(waits, _)| *waits == key) {
+            Some((_, waker)) => waker.clone_from(cx.waker()),
+            None => waiting.push_back((key, cx.waker().clone())),
+        }
     }
 
-    /// Wakes whoever waits: a share has come back, or can be taken from somebody. All of them, since
-    /// the first may be a task that has ended or waits for something else by now, which would
-    /// swallow the only wake-up.
+    /// Notes that the flow `key` does not wait any more.
+    pub(crate) fn forget(&self, key: usize) {
+        self.waiting.borrow_mut().retain(|(waits, _)| *waits != key);
+    }
+
+    /// Wakes the first who waits: a share has come back, or can be taken from somebody.
+    pub(crate) fn wake_one(&self) {
+        let next = self.waiting.borrow_mut().pop_front();
+        if let Some((_, waker)) = next {
+            waker.wake();
+        }
+    }
+
+    /// Wakes the next if a share is left: the one who was woken for it did not take it.
+    pub(crate) fn pass_on(&self) {
+        if self.taken.get() < self.limit.get() {
+            self.wake_one();
+        }
+    }
+
+    /// Wakes whoever waits.
     pub(crate) fn wake_all(&self) {
-        for waker in self.waiting.take() {
+        for (_, waker) in self.waiting.take() {
             waker.wake();
         }
     }
@@ -67,7 +95,7 @@ impl Drop for Share {
     fn drop(&mut self) {
         let budget = &self.0;
         budget.taken.set(budget.taken.get() - 1);
-        budget.wake_all();
+        budget.wake_one();
     }
 }
 
@@ -111,16 +139,44 @@ mod tests {
         drop(second);
     }
 
-    #[test]
-    fn a_share_that_comes_back_wakes_all_who_wait() {
+    /// `N` who wait for a share of a budget of one, which is taken.
+    fn waiting<const N: usize>() -> (Rc<Budget>, Rc<Share>, [Arc<Wakes>; N]) {
         let budget = Budget::new(1);
         let share = budget.take().unwrap();
-        let wakes = [(); 2].map(|()| Arc::<Wakes>::default());
-        for wakes in &wakes {
-            budget.wait(&Context::from_waker(&wakes.clone().into()));
+        let wakes = [(); N].map(|()| Arc::<Wakes>::default());
+        for (key, wakes) in wakes.iter().enumerate() {
+            // Asked twice, as a task is that was polled for another reason.
+            for _ in 0..2 {
+                budget.wait(key, &Context::from_waker(&wakes.clone().into()));
+            }
         }
+        (budget, share, wakes)
+    }
+
+    fn counts<const N: usize>(wakes: &[Arc<Wakes>; N]) -> [usize; N] {
+        wakes
+            .each_ref()
+            .map(|wakes| wakes.0.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn a_share_that_comes_back_wakes_the_first_who_waits() {
+        let (budget, share, wakes) = waiting::<3>();
         drop(share);
-        let counts = wakes.map(|wakes| wakes.0.load(Ordering::Relaxed));
-        assert_eq!(counts, [1, 1]);
+        assert_eq!(counts(&wakes), [1, 0, 0]);
+        let share = budget.take();
+        budget.pass_on();
+        assert_eq!(counts(&wakes), [1, 0, 0], "nothing is left");
+        drop(share);
+        assert_eq!(counts(&wakes), [1, 1, 0]);
+    }
+
+    #[test]
+    fn a_share_that_the_woken_did_not_take_is_passed_on() {
+        let (budget, share, wakes) = waiting::<3>();
+        budget.forget(1);
+        drop(share);
+        budget.pass_on();
+        assert_eq!(counts(&wakes), [1, 0, 1]);
     }
 }

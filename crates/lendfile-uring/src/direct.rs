@@ -36,6 +36,11 @@ impl DirectFile {
         )
     }
 
+    /// Has it read through the page cache from now on; false if it is so already.
+    pub(crate) fn give_up(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+
     /// Where to read from, if directly.
     pub(crate) fn origin(&self) -> Option<Origin> {
         self.0.clone()

@@ -65,7 +65,7 @@ impl<S: Socket> Drain<'_, S> {
                 let result = ready!(Pin::new(drain).poll(cx)).result;
                 self.flow.drain = None;
                 if !self.flow.is_at(self.demand.region) {
-                    return Poll::Ready(Err(Stop::Socket(unclaimed())));
+                    return Poll::Ready(Err(Stop::Unclaimed));
                 }
                 match result {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -50,6 +50,8 @@ pub(crate) struct Flow {
     parked: bool,
     /// Whether what it last began to wait for is a window to be filled, not the socket.
     pub(crate) waits_for_file: bool,
+    /// Whether it waits for a share.
+    pub(crate) waits: bool,
     /// Made for operations since they were last asked for.
     syscalls: u32,
 }
@@ -65,6 +67,8 @@ pub(crate) enum Stop {
     Missing(io::Error),
     /// The socket failed.
     Socket(io::Error),
+    /// Bytes were sent of which nobody was told, and now others are to be sent.
+    Unclaimed,
 }
 
 /// What is asked of a flow.
@@ -100,12 +104,14 @@ impl Flow {
         demand: &Demand<'_>,
     ) -> Poll<Result<&mut Window, Stop>> {
         self.unpark(ring, key);
+        self.waits = false;
         self.aim(demand);
         loop {
             if self.windows.is_empty() {
                 let Some(share) = share(ring, demand.kind()) else {
                     statistics::RING_WAITS.increment();
-                    ring.budget(demand.kind()).wait(cx);
+                    ring.budget(demand.kind()).wait(key, cx);
+                    self.waits = true;
                     return Poll::Pending;
                 };
                 let window = Window::new(ring, demand.kind(), share).map_err(Stop::Missing)?;
@@ -121,6 +127,12 @@ impl Flow {
                 Ok(_) => break,
                 Err(error) => {
                     self.empty();
+                    // Some filesystems take O_DIRECT and refuse what it reads.
+                    if Errno::from_io_error(&error) == Some(Errno::INVAL)
+                        && self.direct.as_mut().is_some_and(DirectFile::give_up)
+                    {
+                        continue;
+                    }
                     if !is_interruption(&error) || self.interruptions == INTERRUPTIONS {
                         self.reset();
                         return Poll::Ready(Err(Stop::Failed(error)));
@@ -255,7 +267,7 @@ impl Flow {
         {
             self.parked = true;
             ring.park(key);
-            ring.budget(window.kind()).wake_all();
+            ring.budget(window.kind()).wake_one();
         }
     }
 

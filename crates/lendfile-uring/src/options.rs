@@ -15,7 +15,8 @@ pub struct Options {
     /// Registered buffers for `ring-fixed`; fewer if `RLIMIT_MEMLOCK` does not allow so many.
     /// Registered when the first is used. Default 16.
     pub buffers: usize,
-    /// Bytes of a registered buffer, rounded up to a multiple of 4096. Default 256 KiB.
+    /// Bytes of a registered buffer, rounded up to a multiple of 4096, at most 1 GiB less 4096.
+    /// Default 256 KiB.
     pub buffer_bytes: usize,
     /// Has `ring-fixed` read past the page cache (`O_DIRECT`), where the filesystem can. Default
     /// false.
@@ -41,9 +42,10 @@ impl Options {
             workers: self.workers.max(1),
             windows: self.windows.max(2),
             buffers: self.buffers.clamp(1, 1024),
+            // The kernel registers up to 1 GiB at a time, and what aligns the buffer counts.
             buffer_bytes: self
                 .buffer_bytes
-                .clamp(4096, 1 << 30)
+                .clamp(4096, (1 << 30) - 4096)
                 .next_multiple_of(4096),
             direct_io: self.direct_io,
         }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lendfile_core::{Capabilities, Error, ErrorKind, statistics};
 use slab::Slab;
+use tokio::sync::Notify;
 
 use crate::Options;
 use crate::budget::Budget;
@@ -35,6 +36,9 @@ pub(crate) struct Ring {
     /// Whether the thread is inside `Runtime::block_on`; operations can be submitted only there.
     entered: Cell<bool>,
     closing: Cell<bool>,
+    /// Whether handing an operation to the kernel ended in a panic: tokio-uring cannot be trusted to
+    /// end any more.
+    broken: Cell<bool>,
     in_flight: Rc<Cell<usize>>,
     /// Of pipes, and of registered buffers.
     pipe_budget: Rc<Budget>,
@@ -44,8 +48,22 @@ pub(crate) struct Ring {
     flows: RefCell<Slab<Option<Box<Flow>>>>,
     /// Flows that wait for their sockets and have something filled, the longest first.
     parked: RefCell<VecDeque<usize>>,
-    /// Places whose transports were dropped on other threads.
-    orphans: Arc<Mutex<Vec<usize>>>,
+    orphans: Arc<Orphans>,
+}
+
+/// Places whose transports were dropped on other threads.
+#[derive(Default)]
+struct Orphans {
+    keys: Mutex<Vec<usize>>,
+    /// Told of each.
+    one_more: Notify,
+}
+
+impl Orphans {
+    fn push(&self, key: usize) {
+        lock(&self.keys).push(key);
+        self.one_more.notify_one();
+    }
 }
 
 impl Ring {
@@ -65,6 +83,7 @@ impl Ring {
                 capabilities,
                 entered: Cell::new(false),
                 closing: Cell::new(false),
+                broken: Cell::new(false),
                 in_flight: Rc::default(),
                 pipe_budget: Budget::new(options.windows),
                 buffer_budget: Budget::new(options.windows.min(options.buffers)),
@@ -88,7 +107,8 @@ impl Ring {
     /// This thread's, if it has one and can be used now.
     pub(crate) fn current() -> Option<Rc<Self>> {
         let ring = Self::installed()?;
-        (ring.entered.get() && !ring.closing.get()).then_some(ring)
+        let usable = ring.entered.get() && !ring.closing.get() && !ring.broken.get();
+        usable.then_some(ring)
     }
 
     fn installed() -> Option<Rc<Self>> {
@@ -118,7 +138,6 @@ impl Ring {
 
     /// A place for a new transport.
     pub(crate) fn place(self: &Rc<Self>) -> Place {
-        self.bury_orphans();
         Place {
             key: self.flows.borrow_mut().insert(Some(Box::default())),
             ring: self.id,
@@ -127,9 +146,22 @@ impl Ring {
     }
 
     /// Gives `operation` to the kernel.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel does not take it (tokio-uring panics then). No operation goes by this ring
+    /// afterwards.
     pub(crate) fn submit(&self, operation: Operation) -> InFlight {
         statistics::RING_OPERATIONS.increment();
-        operation.submit(&self.in_flight)
+        self.broken.set(true);
+        let in_flight = operation.submit(&self.in_flight);
+        self.broken.set(false);
+        in_flight
+    }
+
+    /// Whether an operation could not be handed over.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.get()
     }
 
     /// What windows of a kind are shares of.
@@ -190,12 +222,37 @@ impl Ring {
         self.unpark(key);
         let flow = self.flows.borrow_mut().try_remove(key);
         drop(flow);
+        self.stop_waiting(key);
+        self.pass_on();
     }
 
-    fn bury_orphans(&self) {
-        let orphans = std::mem::take(&mut *lock(&self.orphans));
-        for key in orphans {
-            self.remove(key);
+    /// Notes that the flow at `key` waits for no share.
+    pub(crate) fn stop_waiting(&self, key: usize) {
+        self.pipe_budget.forget(key);
+        self.buffer_budget.forget(key);
+    }
+
+    /// Wakes who waits for a share that is left, or that can be taken from a flow which waits for
+    /// its socket.
+    pub(crate) fn pass_on(&self) {
+        let can_rob = !self.parked.borrow().is_empty();
+        for budget in [&self.pipe_budget, &self.buffer_budget] {
+            match can_rob {
+                true => budget.wake_one(),
+                false => budget.pass_on(),
+            }
+        }
+    }
+
+    /// Removes the flows whose transports are dropped on other threads: they may have a socket open,
+    /// and windows that others wait for. A task of the ring's thread; it never ends.
+    pub(crate) async fn bury_orphans(self: Rc<Self>) {
+        loop {
+            self.orphans.one_more.notified().await;
+            let orphans = std::mem::take(&mut *lock(&self.orphans.keys));
+            for key in orphans {
+                self.remove(key);
+            }
         }
     }
 }
@@ -224,7 +281,7 @@ impl Drop for Entered {
 pub(crate) struct Place {
     key: usize,
     ring: u64,
-    orphans: Arc<Mutex<Vec<usize>>>,
+    orphans: Arc<Orphans>,
 }
 
 impl Place {
@@ -248,7 +305,7 @@ impl Drop for Place {
         match Ring::installed().filter(|ring| ring.id == self.ring) {
             Some(ring) => ring.remove(self.key),
             // Its ring will find it, if it still exists.
-            None => lock(&self.orphans).push(self.key),
+            None => self.orphans.push(self.key),
         }
     }
 }

@@ -40,9 +40,30 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// # }
 /// ```
 pub struct Runtime {
-    /// `None` only in `drop`.
-    inner: Option<tokio_uring::Runtime>,
+    inner: Inner,
     ring: Rc<Ring>,
+}
+
+/// tokio-uring's runtime, which is dropped only when the kernel has nothing of it any more: else it,
+/// and all that its operations name, is kept until the process ends. Also when a panic drops it.
+struct Inner {
+    /// `None` only in `drop`.
+    runtime: Option<tokio_uring::Runtime>,
+    ring: Rc<Ring>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let runtime = self.runtime.take();
+        let operations = self.ring.in_flight();
+        if operations > 0 || self.ring.is_broken() {
+            tracing::error!(operations, "ring operations do not end; their ring is kept");
+            Box::leak(Box::new(runtime));
+        } else {
+            drop(runtime);
+        }
+        self.ring.uninstall();
+    }
 }
 
 impl Runtime {
@@ -71,10 +92,15 @@ impl Runtime {
         builder.entries(QUEUE_ENTRIES);
         builder.uring_builder(tokio_uring::uring_builder().setup_cqsize(COMPLETIONS));
         match tokio_uring::Runtime::new(&builder) {
-            Ok(inner) => Ok(Self {
-                inner: Some(inner),
-                ring,
-            }),
+            Ok(runtime) => {
+                let burying = ring.clone().bury_orphans();
+                runtime.block_on(async { drop(tokio_uring::spawn(burying)) });
+                let inner = Inner {
+                    runtime: Some(runtime),
+                    ring: ring.clone(),
+                };
+                Ok(Self { inner, ring })
+            }
             Err(error) => {
                 ring.uninstall();
                 Err(refusal::error(failed(SETUP, &error)))
@@ -94,7 +120,8 @@ impl Runtime {
     }
 
     fn inner(&self) -> &tokio_uring::Runtime {
-        self.inner.as_ref().expect("taken only in drop")
+        let runtime = self.inner.runtime.as_ref();
+        runtime.expect("taken only in drop")
     }
 
     /// What its transports can do.
@@ -127,7 +154,7 @@ impl Drop for Runtime {
     /// until the process ends: the kernel may still use it.
     fn drop(&mut self) {
         self.ring.close();
-        if self.ring.in_flight() > 0 {
+        if self.ring.in_flight() > 0 && !self.ring.is_broken() {
             self.inner().block_on(async {
                 sys::cancel_all();
                 let drained = async {
@@ -138,15 +165,6 @@ impl Drop for Runtime {
                 _ = tokio::time::timeout(DRAIN_TIME, drained).await;
             });
         }
-        let inner = self.inner.take();
-        if self.ring.in_flight() > 0 {
-            let operations = self.ring.in_flight();
-            tracing::error!(operations, "ring operations do not end; their ring is kept");
-            Box::leak(Box::new(inner));
-        } else {
-            drop(inner);
-        }
-        self.ring.uninstall();
     }
 }
 

@@ -43,6 +43,19 @@ pub struct UringTransport<S> {
     cold_at: Option<u64>,
     /// Whether the last send went by the ring.
     by_ring: bool,
+    under_way: UnderWay,
+    /// Whether it waits for a pipe or a buffer.
+    waits: bool,
+}
+
+/// What the ring moves into the socket while a write is pending. Until it is reported, nothing else
+/// may be sent, also where the ring cannot be asked any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UnderWay {
+    Nothing,
+    Bytes,
+    /// Bytes that nobody can be told of: every write is an error from then on.
+    Lost,
 }
 
 impl<S: Socket> UringTransport<S> {
@@ -55,6 +68,8 @@ impl<S: Socket> UringTransport<S> {
             duplicate: None,
             cold_at: None,
             by_ring: false,
+            under_way: UnderWay::Nothing,
+            waits: false,
         }
     }
 
@@ -84,8 +99,17 @@ impl<S: Socket> UringTransport<S> {
     ) -> Option<Poll<Result<Sent, Stop>>> {
         let socket = self.epoll.socket();
         let duplicate = &mut self.duplicate;
+        let (under_way, waits) = (&mut self.under_way, &mut self.waits);
         let place = self.place.as_ref()?;
         place.with(|ring, flow| {
+            let duplicate = match duplicate {
+                Some(duplicate) => Some(&*duplicate),
+                None if method == Method::RingSplice => match socket.as_fd().try_clone_to_owned() {
+                    Ok(fd) => Some(&*duplicate.insert(Arc::new(fd))),
+                    Err(error) => return Poll::Ready(Err(Stop::Missing(error))),
+                },
+                None => None,
+            };
             let mut drain = Drain {
                 ring,
                 flow,
@@ -97,17 +121,19 @@ impl<S: Socket> UringTransport<S> {
                     method,
                 },
             };
-            if method != Method::RingSplice {
-                return drain.poll_inline(cx);
-            }
-            let duplicate = match duplicate {
-                Some(duplicate) => duplicate,
-                None => match socket.as_fd().try_clone_to_owned() {
-                    Ok(fd) => duplicate.insert(Arc::new(fd)),
-                    Err(error) => return Poll::Ready(Err(Stop::Missing(error))),
-                },
+            let sent = match duplicate {
+                Some(duplicate) if method == Method::RingSplice => {
+                    drain.poll_by_ring(cx, duplicate)
+                }
+                _ => drain.poll_inline(cx),
             };
-            drain.poll_by_ring(cx, duplicate)
+            *under_way = match (&sent, &flow.drain) {
+                (Poll::Ready(Err(Stop::Unclaimed)), _) => UnderWay::Lost,
+                (_, Some(_)) => UnderWay::Bytes,
+                (_, None) => UnderWay::Nothing,
+            };
+            *waits = flow.waits;
+            sent
         })
     }
 
@@ -118,12 +144,16 @@ impl<S: Socket> UringTransport<S> {
         region: &FileRegion,
         continuation: Continuation,
     ) -> Poll<io::Result<Sent>> {
+        if self.under_way == UnderWay::Lost {
+            return Poll::Ready(Err(unclaimed()));
+        }
         let mut missing = MethodSet::EMPTY;
         loop {
             let refused = region.file().refused().and(missing);
             let method = capabilities::choose(self.method, &self.capabilities, refused)
                 .map_err(io::Error::from)?;
             let method = match capabilities::choose_cold(self.method, &self.capabilities, refused) {
+                _ if self.under_way == UnderWay::Bytes => Method::RingSplice,
                 Some(cold) if !self.is_warm(region) => cold,
                 _ => method,
             };
@@ -134,6 +164,9 @@ impl<S: Socket> UringTransport<S> {
             }
             self.epoll.hold_back(region.len(), continuation);
             let Some(sent) = self.poll_ring(cx, region, continuation, method) else {
+                if self.under_way == UnderWay::Bytes {
+                    return Poll::Ready(Err(self.lose()));
+                }
                 missing = BY_RING.into_iter().fold(missing, MethodSet::with);
                 continue;
             };
@@ -152,6 +185,7 @@ impl<S: Socket> UringTransport<S> {
                     Refusal::Error => return Poll::Ready(Err(region.unreadable(error).into())),
                 },
                 Err(Stop::Socket(error)) => return Poll::Ready(Err(error)),
+                Err(Stop::Unclaimed) => return Poll::Ready(Err(unclaimed())),
             }
         }
     }
@@ -172,14 +206,43 @@ impl<S: Socket> UringTransport<S> {
 
     /// Waits for bytes that the ring has under way, before anything else is done with the socket.
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(place) = &self.place else {
-            return Poll::Ready(Ok(()));
-        };
-        let settled = place.with(|_, flow| flow.poll_settled(cx));
-        match ready!(settled.unwrap_or(Poll::Ready(0))) {
-            0 => Poll::Ready(Ok(())),
-            _ => Poll::Ready(Err(unclaimed())),
+        match self.under_way {
+            UnderWay::Nothing => return Poll::Ready(Ok(())),
+            UnderWay::Bytes => {}
+            UnderWay::Lost => return Poll::Ready(Err(unclaimed())),
         }
+        let place = self.place.as_ref();
+        let settled = place.and_then(|place| place.with(|_, flow| flow.poll_settled(cx)));
+        // Without its ring nobody will ever know how many they were.
+        match settled {
+            Some(Poll::Pending) => Poll::Pending,
+            Some(Poll::Ready(0)) => {
+                self.under_way = UnderWay::Nothing;
+                Poll::Ready(Ok(()))
+            }
+            _ => Poll::Ready(Err(self.lose())),
+        }
+    }
+
+    fn lose(&mut self) -> io::Error {
+        self.under_way = UnderWay::Lost;
+        unclaimed()
+    }
+
+    /// Does something with the socket, and lets the next have the pipe or buffer that was waited for
+    /// if it was not taken.
+    fn unless_waiting<R>(&mut self, act: impl FnOnce(&mut Self) -> R) -> R {
+        if !std::mem::take(&mut self.waits) {
+            return act(self);
+        }
+        if let Some(place) = &self.place {
+            place.with(|ring, _| ring.stop_waiting(place.key()));
+        }
+        let result = act(self);
+        if let Some(place) = &self.place {
+            place.with(|ring, _| ring.pass_on());
+        }
+        result
     }
 
     fn reset(&self) {
@@ -200,7 +263,7 @@ impl<S: Socket> Transport for UringTransport<S> {
         plain: &[IoSlice<'_>],
         continuation: Continuation,
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_settled(cx))?;
+        ready!(self.unless_waiting(|this| this.poll_settled(cx)))?;
         let sent = ready!(self.epoll.poll_send(cx, plain, continuation));
         if continuation == Continuation::End {
             self.reset();
@@ -214,7 +277,8 @@ impl<S: Socket> Transport for UringTransport<S> {
         region: &FileRegion,
         continuation: Continuation,
     ) -> Poll<io::Result<Sent>> {
-        let sent = ready!(self.poll_methods(cx, region, continuation));
+        let sent = self.unless_waiting(|this| this.poll_methods(cx, region, continuation));
+        let sent = ready!(sent);
         let ended = match &sent {
             Ok(sent) => continuation == Continuation::End && sent.bytes as u64 == region.len(),
             Err(_) => true,
@@ -237,7 +301,7 @@ impl<S: Socket> Transport for UringTransport<S> {
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // What a write has left under way goes out before the end does.
-        if let Err(error) = ready!(self.poll_settled(cx)) {
+        if let Err(error) = ready!(self.unless_waiting(|this| this.poll_settled(cx))) {
             tracing::debug!(%error, "shut down behind it");
         }
         self.reset();

@@ -40,14 +40,7 @@ fn ten_thousand_aborted_transfers_leave_no_byte_and_no_descriptor_behind() {
             let mut region = FileRegion::whole(files.open(file));
             // Some end before anything was filled, some while something is, some behind it.
             for _ in 0..i % 5 {
-                poll_fn(|cx| {
-                    let sent = transport.poll_send_file(cx, &region, Continuation::End);
-                    if let Poll::Ready(sent) = sent {
-                        region.advance(sent.unwrap().bytes as u64);
-                    }
-                    Poll::Ready(())
-                })
-                .await;
+                poll_once(&mut transport, &mut region).await.unwrap();
                 tokio::task::yield_now().await;
             }
             if i % 2 == 0 {
@@ -83,17 +76,7 @@ fn a_transfer_dropped_at_any_await_has_sent_a_beginning_of_the_file_and_what_it_
                 let mut region = FileRegion::whole(files.open(0));
                 let whole = region.len();
                 for _ in 0..polls {
-                    if region.is_empty() {
-                        break;
-                    }
-                    poll_fn(|cx| {
-                        let sent = transport.poll_send_file(cx, &region, Continuation::End);
-                        if let Poll::Ready(sent) = sent {
-                            region.advance(sent.unwrap().bytes as u64);
-                        }
-                        Poll::Ready(())
-                    })
-                    .await;
+                    poll_once(&mut transport, &mut region).await.unwrap();
                     tokio::task::yield_now().await;
                 }
                 let reported = usize::try_from(whole - region.len()).unwrap();
@@ -112,6 +95,57 @@ fn a_transfer_dropped_at_any_await_has_sent_a_beginning_of_the_file_and_what_it_
         }
         assert_nothing_left(&runtime, before).await;
     });
+}
+
+#[test]
+fn bytes_under_way_are_not_sent_again_by_a_transport_that_has_lost_its_ring() {
+    let _alone = alone();
+    let Some(runtime) = runtime_or_skip(Options::default()) else {
+        return;
+    };
+    let files = Files::new(1, 6_000_001);
+    let mut refused = 0;
+    runtime.block_on(async {
+        for polls in 0..40 {
+            let (mut transport, peer) = over_unix(Method::RingSplice);
+            let reader = read_all(peer);
+            let mut region = FileRegion::whole(files.open(0));
+            for _ in 0..polls {
+                poll_once(&mut transport, &mut region).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            let elsewhere = std::thread::spawn(move || {
+                let other = tokio::runtime::Builder::new_current_thread();
+                let other = { other }.build().unwrap();
+                other.block_on(async {
+                    let first = poll_once(&mut transport, &mut region).await;
+                    let again = poll_once(&mut transport, &mut region).await;
+                    assert!(first.is_ok() || again.is_err(), "an error that stays");
+                    first.is_err()
+                })
+            });
+            refused += usize::from(elsewhere.join().unwrap());
+            let got = received(reader).await;
+            assert!(got[..] == files.contents[0][..got.len()], "{polls} polls");
+        }
+    });
+    assert!(refused > 0, "nothing was under way in any round");
+}
+
+/// One poll, whatever comes of it.
+async fn poll_once<T: Transport>(transport: &mut T, region: &mut FileRegion) -> io::Result<()> {
+    if region.is_empty() {
+        return Ok(());
+    }
+    poll_fn(|cx| {
+        Poll::Ready(
+            match transport.poll_send_file(cx, region, Continuation::End) {
+                Poll::Ready(sent) => sent.map(|sent| region.advance(sent.bytes as u64)),
+                Poll::Pending => Ok(()),
+            },
+        )
+    })
+    .await
 }
 
 #[test]

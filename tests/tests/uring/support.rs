@@ -99,6 +99,8 @@ pub(crate) fn read_all(mut peer: Peer) -> oneshot::Receiver<Vec<u8>> {
         let mut bytes = Vec::new();
         // A connection that was aborted ends in an error.
         _ = peer.read_to_end(&mut bytes);
+        // Descriptors are counted as soon as it is known.
+        drop(peer);
         // A test that has failed does not wait for it.
         _ = done.send(bytes);
     });
