@@ -151,5 +151,9 @@ fn restrict(dir: &Path, reach: &Reach) -> Result<RulesetStatus, RulesetError> {
             }
         }
     }
+    // Pipes are emptied into it; without it a new one is made whenever a socket is full.
+    if let Ok(null) = PathFd::new("/dev/null") {
+        rules = rules.add_rule(PathBeneath::new(null, AccessFs::WriteFile))?;
+    }
     Ok(rules.restrict_self()?.ruleset)
 }

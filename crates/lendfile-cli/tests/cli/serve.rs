@@ -3,6 +3,7 @@
 use std::thread;
 
 use lendfile_tests::content;
+use lendfile_tests::process::eventually;
 use lendfile_tests::server::methods;
 
 use crate::command::{connect, serve};
@@ -66,4 +67,27 @@ fn what_is_outside_of_the_directory_is_not_served() {
     ] {
         assert_eq!(client.get(path, "").status, status, "{path}");
     }
+}
+
+/// What splice has put into a pipe and a full socket does not take goes to `/dev/null`.
+#[test]
+fn a_confined_server_can_empty_its_pipes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(dir.path().join("file")).unwrap();
+    // More than any socket's buffers hold.
+    file.set_len(64 << 20).unwrap();
+    let options = ["--method", "splice", "--backend", "epoll", "--threads", "1"];
+    let (server, addr) = serve(dir.path(), &options);
+    let fds = format!("/proc/{}/fd", server.pid().as_raw_nonzero());
+    let nulls = || {
+        let links = std::fs::read_dir(&fds).unwrap();
+        let null = |link: &std::fs::DirEntry| {
+            std::fs::read_link(link.path()).is_ok_and(|target| target.ends_with("dev/null"))
+        };
+        links.flatten().filter(null).count()
+    };
+    let before = nulls();
+    let mut client = connect(addr);
+    client.send("GET /file HTTP/1.1\r\nhost: test\r\n\r\n");
+    eventually("/dev/null is open to be written to", || nulls() > before);
 }
