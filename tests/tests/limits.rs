@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use lendfile::{FileRegion, Method, OpenFile, ServeDir};
+use lendfile::{FileRegion, Method, OpenFile, Root, ServeDir};
 use lendfile_core::lent::{ArenaOptions, CannotLend, arena_options};
 use lendfile_tests::client::Client;
 use lendfile_tests::content;
@@ -63,6 +63,40 @@ fn when_no_addresses_can_be_reserved_files_are_copied() {
     setrlimit(Resource::As, limits).unwrap();
     assert_eq!(refusal_of(10), CannotLend::NotReserved);
     serve_and_check();
+}
+
+#[test]
+fn without_a_descriptor_a_file_is_awaited_until_there_is_one() {
+    const NAME: &str = "without_a_descriptor_a_file_is_awaited_until_there_is_one";
+    if child_role().is_none() {
+        return assert_passed(&in_child(NAME, "descriptors"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, "content").unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let limit = Rlimit {
+        current: Some(64),
+        maximum: Some(64),
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(file) = File::open(&path) {
+        taken.push(file);
+    }
+    runtime.block_on(async {
+        let mut opening = std::pin::pin!(root.open_file("file"));
+        let a_while = std::time::Duration::from_millis(100);
+        let opened = tokio::time::timeout(a_while, &mut opening).await;
+        assert!(opened.is_err(), "{opened:?}");
+        taken.pop();
+        let opened = tokio::time::timeout(lendfile_tests::PATIENCE, opening).await;
+        assert_eq!(opened.expect("in time").expect("opened").len(), 7);
+    });
 }
 
 #[test]

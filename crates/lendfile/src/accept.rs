@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use crate::Limits;
 /// First and longest pause while nothing can be accepted.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
-/// Descriptors that connections leave for the files they ask for: a quarter, but not more than
-/// this.
+/// Descriptors that connections leave for the files they ask for: a quarter of those that were free
+/// when accepting began, but not more than this.
 const MOST_RESERVED: u64 = 4096;
 
 mod sealed {
@@ -143,6 +144,8 @@ const LOST: [Errno; 12] = [
 pub(crate) struct Room {
     /// The last socket was one of those that should be left for files.
     is_short: AtomicBool,
+    /// The first of these.
+    reserved: OnceLock<u64>,
 }
 
 impl Room {
@@ -151,25 +154,34 @@ impl Room {
         if !self.is_short.load(Relaxed) {
             return true;
         }
-        let is_left = match fcntl_dupfd_cloexec(listener, 0) {
-            Ok(lowest) => !is_reserved(lowest.as_fd()),
-            Err(errno) => errno != Errno::MFILE,
-        };
+        let is_left = lowest_free(listener) < self.reserved(listener);
         self.is_short.store(!is_left, Relaxed);
         is_left
     }
 
     fn note(&self, accepted: BorrowedFd<'_>) {
-        if is_reserved(accepted) {
+        if number(accepted) >= self.reserved(accepted) {
             self.is_short.store(true, Relaxed);
         }
     }
+
+    /// Of what is free, not of all: a program that keeps most of them busy itself still serves.
+    fn reserved(&self, any: BorrowedFd<'_>) -> u64 {
+        *self.reserved.get_or_init(|| {
+            let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+            let free = limit.saturating_sub(lowest_free(any));
+            limit - (free / 4).min(MOST_RESERVED)
+        })
+    }
 }
 
-fn is_reserved(fd: BorrowedFd<'_>) -> bool {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let reserved = (limit / 4).min(MOST_RESERVED);
-    u64::try_from(fd.as_raw_fd()).is_ok_and(|fd| fd >= limit - reserved)
+/// The next descriptor that the kernel will give, or a number beyond all of them.
+fn lowest_free(any: BorrowedFd<'_>) -> u64 {
+    fcntl_dupfd_cloexec(any, 0).map_or(u64::MAX, |fd| number(fd.as_fd()))
+}
+
+fn number(fd: BorrowedFd<'_>) -> u64 {
+    u64::try_from(fd.as_raw_fd()).unwrap_or(0)
 }
 
 /// The next connection. Never fails: a connection that died before it was accepted is passed
