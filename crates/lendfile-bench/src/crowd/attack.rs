@@ -24,6 +24,9 @@ const PROBE_PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks at what the server holds.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
 
+/// Time that the server's memory has to become what it was.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+
 /// Descriptors that the server may have beside the crowd's.
 const OTHER_DESCRIPTORS: u64 = 512;
 
@@ -95,7 +98,7 @@ pub struct Assault {
     pub before: Holdings,
     /// The most of each that was seen meanwhile.
     pub most: Holdings,
-    /// What it held when it had got rid of all attackers.
+    /// What it held within ten seconds from when it had got rid of all attackers.
     pub after: Holdings,
 }
 
@@ -192,7 +195,7 @@ fn assail(service: &Service, attack: &Attack) -> Result<Assault> {
         };
         there.store(false, Relaxed);
         let ends = crowds.map(|crowd| crowd.join().expect("a crowd's thread"));
-        Ok::<_, Error>((probes, ends, rid_of_all_after, service.holdings()?))
+        Ok::<_, Error>((probes, ends, rid_of_all_after, settled(service, &before)?))
     })?;
     let (mut probes, failed_probes) = probes;
     probes.sort_unstable();
@@ -205,6 +208,21 @@ fn assail(service: &Service, attack: &Attack) -> Result<Assault> {
         most,
         after,
     })
+}
+
+/// What the server holds some seconds later, a request now and then in between: allocators give
+/// memory back late, and some only when they are used.
+fn settled(service: &Service, before: &Holdings) -> Result<Holdings> {
+    let begun = Instant::now();
+    loop {
+        let now = service.holdings()?;
+        if now.resident_bytes <= before.resident_bytes || begun.elapsed() > SETTLED_WITHIN {
+            return Ok(now);
+        }
+        probe(service.address())
+            .map_err(|error| Error::disqualified(format!("after the attack: {error}")))?;
+        thread::sleep(PROBE_PAUSE);
+    }
 }
 
 /// Set to false when dropped.
