@@ -192,11 +192,13 @@ fn attack(
     verdict.line(
         worst <= PROBE_BOUND && assault.failed_probes == 0,
         format!(
-            "{} probes: median {}, p99 {}, worst {} (bound {}), {} unanswered",
+            "{} probes: median {}, p99 {}, p99.9 {}, worst {} at {} (bound {}), {} unanswered",
             assault.probes.len(),
             quantile(0.5),
             quantile(0.99),
+            quantile(0.999),
             millis(worst),
+            seconds_of(assault.worst_at),
             millis(PROBE_BOUND),
             assault.failed_probes,
         ),
@@ -291,6 +293,15 @@ fn many(program: &Program, connections: usize, verdict: &mut Verdict) -> Result<
         verdict.line(
             crowd.private_bytes_each() <= bound && held,
             format!("{what}: within the bound, no pipe, no thread"),
+        );
+        let (before, after) = (crowd.before.private_bytes, crowd.after.private_bytes);
+        verdict.line(
+            after <= before + before / 10 + MEMORY_NOISE,
+            format!(
+                "{what}: private memory {} before, {} after",
+                kib(before),
+                kib(after)
+            ),
         );
         verdict.line(
             crowd.after.descriptors <= crowd.before.descriptors,

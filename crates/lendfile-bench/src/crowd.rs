@@ -46,6 +46,9 @@ use crate::{Error, Result};
 /// The longest that any single wait may take before a measurement fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Time that the server's memory has to become what it was.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+
 /// Length of the small file.
 const SMALL_BYTES: u64 = 1 << 10;
 

@@ -3,6 +3,7 @@
 mod observe;
 mod service;
 mod signals;
+mod trim;
 mod worker;
 
 use std::io::{self, Write};
@@ -113,6 +114,7 @@ fn serve(
     if let Some(ticker) = common.ticker.clone() {
         announce_stalls(ticker).map_err(start)?;
     }
+    runtime.spawn(trim::give_back(common.connections.clone()));
     let observed = common.observed.clone();
     runtime.block_on(signals.stop(|| reload(&observed)));
     if let Some((_, stopping)) = metrics {

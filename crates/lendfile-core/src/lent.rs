@@ -28,7 +28,7 @@ use std::io;
 pub use arena::{AlreadyReserved, ArenaOptions, arena_options, poisonings};
 pub use mapping::{Lent, Mapping, find};
 use rustix::io::Errno;
-pub(crate) use sys::{receive_low_water, set_receive_low_water};
+pub(crate) use sys::{receive_low_water, set_receive_low_water, trim_heap};
 
 /// Why a region cannot be lent. Never a reason to fail: the caller streams owned chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@
 pub mod capabilities;
 mod error;
 mod failure;
+pub mod heap;
 pub mod lent;
 pub mod low_water;
 mod method;

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::client::{connect, connect_narrow, probe, warm_up};
-use super::{Holdings, Program, Service, allow_descriptors};
+use super::{Holdings, Program, SETTLED_WITHIN, Service, allow_descriptors};
 use crate::{Error, Result};
 
 /// An attacker's turn comes once in this time.
@@ -23,9 +24,6 @@ const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Between two looks at what the server holds.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
-
-/// Time that the server's memory has to become what it was.
-const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Descriptors that the server may have beside the crowd's.
 const OTHER_DESCRIPTORS: u64 = 512;
@@ -87,6 +85,8 @@ pub struct Attack {
 pub struct Assault {
     /// Latencies of the probes, each a connection of its own, the shortest first.
     pub probes: Vec<Duration>,
+    /// When the slowest was sent, from the attack's beginning.
+    pub worst_at: Duration,
     /// Probes that were not answered.
     pub failed_probes: u64,
     /// How each kind's connections were ended by the server, in the order of [`Kind::ALL`].
@@ -197,10 +197,11 @@ fn assail(service: &Service, attack: &Attack) -> Result<Assault> {
         let ends = crowds.map(|crowd| crowd.join().expect("a crowd's thread"));
         Ok::<_, Error>((probes, ends, rid_of_all_after, settled(service, &before)?))
     })?;
-    let (mut probes, failed_probes) = probes;
+    let (mut probes, worst_at, failed_probes) = probes;
     probes.sort_unstable();
     Ok(Assault {
         probes,
+        worst_at,
         failed_probes,
         ends,
         rid_of_all_after,
@@ -234,18 +235,24 @@ impl Drop for Lower<'_> {
     }
 }
 
-fn probe_while(address: SocketAddr, attacking: &AtomicBool) -> (Vec<Duration>, u64) {
+/// How long each waited, when the one that waited longest was sent, and how many failed.
+fn probe_while(address: SocketAddr, attacking: &AtomicBool) -> (Vec<Duration>, Duration, u64) {
+    let first = Instant::now();
     let mut waits = Vec::new();
+    let mut worst = (Duration::ZERO, Duration::ZERO);
     let mut failed = 0;
     while attacking.load(Relaxed) {
         let begun = Instant::now();
         match probe(address) {
-            Ok(()) => waits.push(begun.elapsed()),
+            Ok(()) => {
+                waits.push(begun.elapsed());
+                worst = worst.max((begun.elapsed(), begun - first));
+            }
             Err(_) => failed += 1,
         }
         thread::sleep(PROBE_PAUSE.saturating_sub(begun.elapsed()));
     }
-    (waits, failed)
+    (waits, worst.1, failed)
 }
 
 /// All attackers of a kind.
@@ -348,26 +355,22 @@ impl Ends {
 
 impl Attacker {
     fn begin(kind: Kind, address: SocketAddr, index: usize) -> io::Result<Self> {
+        let since = Instant::now();
         let mut stream = match kind {
             Kind::SlowReader => connect_narrow(address, index)?,
             _ => connect(address, index)?,
         };
         let request = match (kind, index % 2) {
-            (Kind::SlowHead, _) => "GET /small HTTP/1.1\r\nhost: a\r\nx: ".to_owned(),
+            (Kind::SlowHead, _) => "GET /small HTTP/1.1\r\nhost: a\r\nx: ",
             (Kind::SlowBody, 0) => {
-                "POST /small HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n".to_owned()
+                "POST /small HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n"
             }
             (Kind::SlowBody, _) => {
                 "GET /small HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n10000\r\n"
-                    .to_owned()
             }
-            (Kind::SlowReader, _) => "GET /large HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
-            (Kind::Ranges, _) => {
-                let ranges = ranges(index);
-                format!("GET /large HTTP/1.1\r\nhost: a\r\nrange: bytes={ranges}\r\n\r\n")
-            }
+            (Kind::SlowReader, _) => "GET /large HTTP/1.1\r\nhost: a\r\n\r\n",
+            (Kind::Ranges, _) => &RANGES[index % RANGES.len()],
         };
-        let since = Instant::now();
         stream.write_all(request.as_bytes())?;
         stream.set_nonblocking(true)?;
         Ok(Self {
@@ -412,21 +415,23 @@ impl Attacker {
     }
 }
 
-/// Ten thousand ranges, or as many as a head of 64 KiB holds, or more than it may be long.
-fn ranges(index: usize) -> String {
-    match index % 5 {
-        0 => vec!["-1"; 10_000].join(","),
-        1 => vec!["0-"; 10_000].join(","),
-        2 => vec!["x"; 10_000].join(","),
-        3 => {
-            let apart: Vec<_> = (0..6000)
-                .map(|k| format!("{0}-{0}", 1000 + 2 * k))
-                .collect();
-            apart.join(",")
-        }
-        _ => {
-            let apart: Vec<_> = (0..10_000).map(|k| format!("{0}-{0}", 2 * k)).collect();
-            apart.join(",")
-        }
-    }
-}
+/// Requests for ten thousand ranges, or as many as a head of 64 KiB holds, or more than it may be
+/// long. Made once, so that the attack does not take the server's processor time for it.
+static RANGES: LazyLock<[String; 5]> = LazyLock::new(|| {
+    let apart = |count: u64| {
+        (0..count)
+            .map(|k| format!("{0}-{0}", 1000 + 2 * k))
+            .collect()
+    };
+    let lists: [Vec<String>; 5] = [
+        vec!["-1".to_owned(); 10_000],
+        vec!["0-".to_owned(); 10_000],
+        vec!["x".to_owned(); 10_000],
+        apart(5_500),
+        apart(10_000),
+    ];
+    lists.map(|list| {
+        let list = list.join(",");
+        format!("GET /large HTTP/1.1\r\nhost: a\r\nrange: bytes={list}\r\n\r\n")
+    })
+});

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::client::{connect, connect_narrow, warm_up};
-use super::{Holdings, PATIENCE, Program, SMALL_BYTES, Service, allow_descriptors};
+use super::{Holdings, PATIENCE, Program, SETTLED_WITHIN, SMALL_BYTES, Service, allow_descriptors};
 use crate::{Error, Result};
 
 /// Descriptors that this process or the server may have beside the crowd's.
@@ -24,7 +24,7 @@ pub struct Crowd {
     pub before: Holdings,
     /// And with all of them there.
     pub during: Holdings,
-    /// And after all had gone.
+    /// And within ten seconds from when all had gone.
     pub after: Holdings,
 }
 
@@ -112,7 +112,11 @@ fn crowd(
     drop(crowd);
     let begun = Instant::now();
     let mut after = settled(&service)?;
-    while after.descriptors > before.descriptors && begun.elapsed() < PATIENCE {
+    let is_more = |after: &Holdings| {
+        after.descriptors > before.descriptors
+            || after.private_bytes > before.private_bytes + before.private_bytes / 10
+    };
+    while is_more(&after) && begun.elapsed() < SETTLED_WITHIN {
         after = settled(&service)?;
     }
     Ok(Crowd {

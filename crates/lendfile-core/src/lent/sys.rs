@@ -1,5 +1,5 @@
 //! The only unsafe room of this crate: reserving and mapping memory, slices of it, the `SIGBUS`
-//! handler, and the system calls that no safe library offers.
+//! handler, and the calls of system and C library that no safe library offers.
 //!
 //! Miri cannot run it: file mappings, `MAP_FIXED` and signals are outside what it models. What
 //! stands in for it: the bookkeeping around it ([`super::arena`]) is safe code with tests of its
@@ -16,7 +16,7 @@ pub(super) use guard::install_guard;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
 pub(super) use syscalls::{cachestat, mincore};
-pub(crate) use syscalls::{receive_low_water, set_receive_low_water};
+pub(crate) use syscalls::{receive_low_water, set_receive_low_water, trim_heap};
 
 use super::Mapping;
 use super::arena::{Arena, SlotId};

@@ -1,4 +1,5 @@
-//! What neither std nor rustix offers: `cachestat(2)`, `mincore(2)` and the option `SO_RCVLOWAT`.
+//! What neither std nor rustix offers: `cachestat(2)`, `mincore(2)`, the option `SO_RCVLOWAT`, and
+//! `malloc_trim(3)`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
@@ -124,4 +125,18 @@ pub(crate) fn set_receive_low_water(socket: BorrowedFd<'_>, bytes: i32) -> Resul
     } else {
         Err(last_errno())
     }
+}
+
+/// Gives the C library's free memory back to the system; whether there was any.
+#[cfg(target_env = "gnu")]
+pub(crate) fn trim_heap() -> bool {
+    // SAFETY: glibc marks it MT-Safe: it takes each heap's lock, and gives back only pages that belong to
+    // no allocation.
+    unsafe { libc::malloc_trim(0) == 1 }
+}
+
+/// Other C libraries have no such call.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn trim_heap() -> bool {
+    false
 }

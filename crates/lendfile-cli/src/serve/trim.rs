@@ -1,0 +1,53 @@
+//! Memory of connections that have gone, given back to the system.
+//!
+//! glibc keeps whatever lies beneath something that still lives: after 3,000 connections had come and
+//! gone, 37 MiB stayed where 2.4 had been before and 0.2 were in use. Trimmed, it is 2.4 again.
+
+use std::time::Duration;
+
+use lendfile::Connections;
+use lendfile_core::heap;
+
+/// Between two looks. A crowd that comes and goes within it is not noticed.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Connections, of 12 to 28 KiB each, that are too few to matter.
+const FEW: u64 = 16;
+
+/// Watches for as long as it is polled.
+pub(super) async fn give_back(connections: Connections) {
+    let mut most = 0;
+    let mut looks = tokio::time::interval(LOOK);
+    loop {
+        looks.tick().await;
+        let open = connections.open();
+        most = most.max(open);
+        if has_ebbed(most, open) {
+            heap::trim();
+            most = open;
+        }
+    }
+}
+
+/// Whether so many of the connections have gone that their memory is worth the search for it.
+fn has_ebbed(most: u64, open: u64) -> bool {
+    most - open >= FEW.max(most / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_many_and_sixteen_of_few_are_worth_it() {
+        for (most, open, ebbed) in [
+            (0, 0, false),
+            (20, 5, false),
+            (20, 4, true),
+            (10_000, 7501, false),
+            (10_000, 7500, true),
+        ] {
+            assert_eq!(has_ebbed(most, open), ebbed, "{open} of {most}");
+        }
+    }
+}
