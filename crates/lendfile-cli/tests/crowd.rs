@@ -63,10 +63,10 @@ fn many_idle_and_stalled_connections_hold_little_memory_no_pipe_and_no_thread() 
         assert!(each <= 16 << 10, "{what}: {each} bytes each");
         assert!(crowd.during.pipes <= crowd.before.pipes, "{what}");
         assert!(crowd.during.threads <= crowd.before.threads, "{what}");
-        assert!(
-            crowd.after.descriptors <= crowd.before.descriptors,
-            "{what}"
-        );
+        // With splice a thread keeps /dev/null open, to empty its pipes into.
+        let kept = crowd.before.threads;
+        let (before, after) = (crowd.before.descriptors, crowd.after.descriptors);
+        assert!(after <= before + kept, "{what}: {after} after {before}");
     }
 }
 
