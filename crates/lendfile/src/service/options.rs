@@ -15,10 +15,11 @@ use crate::Lending;
 /// Time for which an answer is used without a look at its path.
 pub(super) const STALENESS: Duration = Duration::from_secs(1);
 
-/// Files up to this length are kept as bytes and sent with their head in one call: below it the
-/// fixed cost of a second system call is more than the copy (64 KiB hot: 11.0 Gbit/s per core by
-/// pread + writev, 7.95 by sendfile; talon's measurement, not yet repeated here).
-const CACHED_FILE_BYTES: u64 = 64 << 10;
+/// Files up to this length are kept as bytes and sent with their head in one call. Bare responders
+/// over 32 connections: sendfile has 0.84, 0.90 and 0.93 of memory's requests at 1, 4 and 16 KiB, is
+/// level with it from 24 to 48, and has 1.24 of them at 64, where head and content do not fit into
+/// one segment train any more (benches/record/2026-11-26-race-small.md).
+const CACHED_FILE_BYTES: u64 = 48 << 10;
 
 #[derive(Clone, Debug)]
 pub(super) struct Options {
@@ -190,7 +191,7 @@ macro_rules! shared_options {
         }
 
         /// Files up to this many bytes are kept in memory, so that they leave with their head in
-        /// one system call; longer ones stay open. Default: 64 KiB.
+        /// one system call; longer ones stay open. Default: 48 KiB.
         #[must_use]
         pub fn cached_file_bytes(self, most: u64) -> Self {
             self.with(|options| options.cached_file_bytes = most)
