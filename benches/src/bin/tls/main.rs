@@ -11,11 +11,12 @@
 mod client;
 mod rival;
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand};
 use lendfile_bench::pin;
@@ -92,6 +93,12 @@ fn main() -> Result<(), Error> {
     std::fs::create_dir(&site)?;
     let length = arguments.mib << 20;
     std::fs::write(site.join("file"), vec![b'x'; usize::try_from(length)?])?;
+    // Of a file that has just been changed the entity tag is weak, and two bytes longer.
+    let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    File::options()
+        .write(true)
+        .open(site.join("file"))?
+        .set_modified(an_hour_ago)?;
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     std::fs::write(dir.path().join("cert.pem"), made.cert.pem())?;
     std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem())?;
