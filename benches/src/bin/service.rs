@@ -57,7 +57,7 @@ enum What {
         #[arg(long, default_value_t = CacheLimits::default().descriptors)]
         cache_descriptors: u64,
         /// Files up to this many bytes are kept in memory, longer ones open
-        #[arg(long, default_value_t = 64 << 10)]
+        #[arg(long, default_value_t = 48 << 10)]
         cached_file_bytes: u64,
         /// Where to make them, on a filesystem with so many inodes
         #[arg(long)]
