@@ -16,13 +16,15 @@ const FEW: u64 = 16;
 
 /// Watches for as long as it is polled.
 pub(super) async fn give_back(connections: Connections) {
-    let mut most = 0;
+    let (mut most, mut ebbing) = (0, false);
     let mut looks = tokio::time::interval(LOOK);
     loop {
         looks.tick().await;
         let open = connections.open();
         most = most.max(open);
-        if has_ebbed(most, open) {
+        // Once more when it is over: the last few went after the look before.
+        let was_ebbing = std::mem::replace(&mut ebbing, has_ebbed(most, open));
+        if ebbing || was_ebbing {
             heap::trim();
             most = open;
         }
