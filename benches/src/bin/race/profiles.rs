@@ -5,6 +5,11 @@ use clap::{Parser, ValueEnum};
 
 use crate::arguments::Arguments;
 
+/// Without mmap: what a server has mapped and touched, the page cache cannot let go of, so nobody
+/// would find the file cold.
+const COLD: &str = "bare sendfile,bare copy,lendfile epoll auto,lendfile epoll sendfile,\
+    lendfile epoll splice,lendfile epoll copy,lendfile uring auto,lendfile uring ring,nginx";
+
 /// What a record is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Profile {
@@ -60,7 +65,7 @@ impl Profile {
                     "--cc",
                     "cubic",
                     "--only",
-                    "bare sendfile,bare copy,lendfile,nginx",
+                    COLD,
                     "--against",
                     "bare sendfile",
                 ],
@@ -73,7 +78,7 @@ impl Profile {
                     "--cc",
                     "cubic",
                     "--only",
-                    "bare sendfile,bare copy,lendfile,nginx",
+                    COLD,
                     "--against",
                     "bare sendfile",
                 ],
