@@ -72,6 +72,10 @@ impl Runtime {
     /// # Errors
     ///
     /// As [`Runtime::with_options`].
+    ///
+    /// # Panics
+    ///
+    /// Inside of another runtime.
     pub fn new() -> Result<Self, Error> {
         Self::with_options(Options::default())
     }
@@ -83,6 +87,10 @@ impl Runtime {
     /// [`Unavailable`](lendfile_core::ErrorKind::Unavailable) if this machine denies io_uring or lacks a part of it, with the
     /// cure; [`Exhausted`](lendfile_core::ErrorKind::Exhausted) without descriptors or memory;
     /// [`Misuse`](lendfile_core::ErrorKind::Misuse) if the thread has such a runtime already.
+    ///
+    /// # Panics
+    ///
+    /// Inside of another runtime.
     pub fn with_options(options: Options) -> Result<Self, Error> {
         let options = options.sane();
         // tokio-uring's own `Runtime::new` would leak a runtime when the ring is denied.
@@ -93,13 +101,15 @@ impl Runtime {
         builder.uring_builder(tokio_uring::uring_builder().setup_cqsize(COMPLETIONS));
         match tokio_uring::Runtime::new(&builder) {
             Ok(runtime) => {
-                let burying = ring.clone().bury_orphans();
-                runtime.block_on(async { drop(tokio_uring::spawn(burying)) });
                 let inner = Inner {
                     runtime: Some(runtime),
                     ring: ring.clone(),
                 };
-                Ok(Self { inner, ring })
+                let this = Self { inner, ring };
+                let burying = this.ring.clone().bury_orphans();
+                this.inner()
+                    .block_on(async { drop(tokio_uring::spawn(burying)) });
+                Ok(this)
             }
             Err(error) => {
                 ring.uninstall();

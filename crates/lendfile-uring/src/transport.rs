@@ -232,15 +232,13 @@ impl<S: Socket> UringTransport<S> {
     /// Does something with the socket, and lets the next have the pipe or buffer that was waited for
     /// if it was not taken.
     fn unless_waiting<R>(&mut self, act: impl FnOnce(&mut Self) -> R) -> R {
-        if !std::mem::take(&mut self.waits) {
-            return act(self);
-        }
-        if let Some(place) = &self.place {
-            place.with(|ring, _| ring.stop_waiting(place.key()));
-        }
+        let waited = std::mem::take(&mut self.waits);
         let result = act(self);
-        if let Some(place) = &self.place {
-            place.with(|ring, _| ring.pass_on());
+        if let (true, false, Some(place)) = (waited, self.waits, &self.place) {
+            place.with(|ring, _| {
+                ring.stop_waiting(place.key());
+                ring.pass_on();
+            });
         }
         result
     }
