@@ -72,10 +72,29 @@ pub(super) fn map_file(address: usize, len: usize, file: &OpenFile) -> Result<()
         match closes_hole(address, len) {
             Ok(true) => MapFailure::Refused(errno),
             // At the limit on areas (`vm.max_map_count`) the kernel refuses before it has removed
-            // anything (`mremap_to`, mm/mremap.c).
-            Ok(false) if errno == Errno::NOMEM => MapFailure::Refused(errno),
+            // anything (`mremap_to`, mm/mremap.c). Without memory it may have removed it, and
+            // somebody else's may have appeared.
+            Ok(false) if errno == Errno::NOMEM && is_reserved(address, len) => {
+                MapFailure::Refused(errno)
+            }
             _ => MapFailure::SlotLost(errno),
         }
+    })
+}
+
+/// Whether the range is memory of this process alone that nobody may touch, as slots are.
+fn is_reserved(address: usize, len: usize) -> bool {
+    let Ok(areas) = std::fs::read_to_string("/proc/self/maps") else {
+        return false;
+    };
+    areas.lines().any(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let (range, access) = (fields.next(), fields.next());
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        let range = range.and_then(|range| range.split_once('-'));
+        let range = range.and_then(|(from, to)| Some((number(from)?, number(to)?)));
+        access == Some("---p")
+            && range.is_some_and(|(from, to)| from <= address && address + len <= to)
     })
 }
 
