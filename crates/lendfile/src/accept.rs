@@ -119,8 +119,9 @@ impl Accept for UnixListener {
 }
 
 /// What `accept(2)` reports of a connection that was lost before it was accepted (its manual page,
-/// "Error handling"): the next one may be there already.
-const LOST: [Errno; 12] = [
+/// "Error handling"): the next one may be there already. Not EPERM and EOPNOTSUPP, which a security
+/// module may give of every connection.
+const LOST: [Errno; 10] = [
     Errno::CONNABORTED,
     Errno::CONNRESET,
     Errno::HOSTDOWN,
@@ -130,9 +131,6 @@ const LOST: [Errno; 12] = [
     Errno::NETUNREACH,
     Errno::NONET,
     Errno::NOPROTOOPT,
-    Errno::OPNOTSUPP,
-    // Firewall rules forbid it.
-    Errno::PERM,
     Errno::PROTO,
 ];
 

@@ -19,14 +19,16 @@ mod version;
 mod watched;
 
 use std::fmt;
-use std::future::{Future, IntoFuture, pending};
+use std::future::{Future, IntoFuture, pending, poll_fn};
 use std::io;
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::{self, BoxFuture, Either};
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -215,21 +217,25 @@ where
             let mut tasks = JoinSet::new();
             let mut shutdown = self.shutdown.unwrap_or_else(|| Box::pin(pending()));
             loop {
-                let accepting = pin!(async {
+                let mut accepting = pin!(async {
                     let (stream, connection, addr) = self.listener.accept().await;
                     let peer = L::peer(&addr);
                     let admitted = server.connections.admit(peer).await?;
                     Some((stream, connection.with_peer(peer), addr, admitted))
                 });
-                let accepted = match future::select(accepting, shutdown).await {
-                    Either::Left((accepted, signal)) => {
-                        shutdown = signal;
-                        accepted
+                let event = poll_fn(|cx| {
+                    // At once, and not when the next comes: what is left of those that have ended
+                    // holds memory pages that lie between others'.
+                    while let Poll::Ready(Some(_)) = tasks.poll_join_next(cx) {}
+                    match shutdown.as_mut().poll(cx) {
+                        Poll::Ready(()) => Poll::Ready(ControlFlow::Break(())),
+                        Poll::Pending => accepting.as_mut().poll(cx).map(ControlFlow::Continue),
                     }
-                    Either::Right(_) => break,
-                };
-                let Some((stream, connection, addr, admitted)) = accepted else {
-                    continue;
+                });
+                let (stream, connection, addr, admitted) = match event.await {
+                    ControlFlow::Break(()) => break,
+                    ControlFlow::Continue(None) => continue,
+                    ControlFlow::Continue(Some(accepted)) => accepted,
                 };
                 let span = tracing::debug_span!("connection", peer = ?addr);
                 let activity = Arc::new(Activity::new(connection.ledger().clone()));
@@ -243,7 +249,6 @@ where
                     admitted,
                 };
                 conversation.spawn(&mut tasks, stream, service, span);
-                while tasks.try_join_next().is_some() {}
             }
             drop(self.listener);
             finish(&server.stopping, tasks, self.grace).await;

@@ -3,7 +3,7 @@
 //! glibc keeps whatever lies beneath something that still lives: after 3,000 connections had come and
 //! gone, 37 MiB stayed where 2.4 had been before and 0.2 were in use. Trimmed, it is 2.4 again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lendfile::Connections;
 use lendfile_core::heap;
@@ -25,8 +25,11 @@ pub(super) async fn give_back(connections: Connections) {
         // Once more when it is over: the last few went after the look before.
         let was_ebbing = std::mem::replace(&mut ebbing, has_ebbed(most, open));
         if ebbing || was_ebbing {
+            let begun = Instant::now();
             heap::trim();
             most = open;
+            // Whoever allocates meanwhile may wait for it: for one part of the time in fifty at most.
+            looks.reset_after(LOOK.max(begun.elapsed() * 50));
         }
     }
 }

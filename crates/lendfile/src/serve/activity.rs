@@ -58,8 +58,10 @@ pub(super) enum Doing {
     ReadingHead,
     /// The socket is full of bytes for the peer.
     Sending,
-    /// The service has not answered, its body waits for something, or the stream for a file.
+    /// The service has not answered, or its body waits for something.
     Serving,
+    /// The stream waits for a file's pages.
+    Reading,
     /// There are bytes for the peer and the socket has room: HTTP/2's window is closed.
     Stalled,
 }
@@ -118,7 +120,7 @@ impl Activity {
         let http2 = self.is_http2();
         let doing = if self.unsent.load(Relaxed) {
             match self.ledger.waits_for_file() {
-                true => Doing::Serving,
+                true => Doing::Reading,
                 false => Doing::Sending,
             }
         } else if in_flight > ours || self.owed.load(Relaxed) > 0 {

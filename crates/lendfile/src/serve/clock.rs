@@ -16,6 +16,9 @@ use super::limits::{Cut, Limits};
 /// lost packet must not look like an attack.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
+/// A file may take so many times as long as a peer.
+const READ_PATIENCE: u32 = 10;
+
 /// The clock of one connection.
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -65,6 +68,7 @@ impl Clock {
                 }
                 self.is_too_slow(now, limits).then_some(Cut::Rate)
             }
+            Doing::Reading => is_over(read_timeout(limits)).then_some(Cut::Progress),
             Doing::Serving => None,
         }
     }
@@ -81,6 +85,7 @@ impl Clock {
             Doing::ReadingHead => limits.header_timeout,
             Doing::Resting => limits.idle_timeout,
             Doing::Sending | Doing::Stalled => limits.progress_timeout,
+            Doing::Reading => read_timeout(limits),
             Doing::Serving => None,
         };
         let tick = now + tick(limits)?;
@@ -99,6 +104,12 @@ impl Clock {
         elapsed >= RATE_WINDOW
             && u128::from(sent) < elapsed.as_millis() * u128::from(rate.get()) / 1000
     }
+}
+
+/// How long a file may be waited for: it is not the peer's fault, but nobody notices a peer that has
+/// gone meanwhile, and its connection counts.
+fn read_timeout(limits: &Limits) -> Option<Duration> {
+    limits.progress_timeout.map(|limit| limit * READ_PATIENCE)
 }
 
 /// A quarter of the shortest limit; `None` if there is none.
@@ -155,6 +166,13 @@ mod tests {
             }
         }
         None
+    }
+
+    #[test]
+    fn a_file_that_never_comes_is_waited_for_ten_times_as_long_as_a_peer() {
+        let cut = run(&limits(), |_| sample(Doing::Reading, 0, 1));
+        let limit = limits().progress_timeout.unwrap() * READ_PATIENCE;
+        assert_eq!(cut, Some((limit, Cut::Progress)));
     }
 
     #[test]

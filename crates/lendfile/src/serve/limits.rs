@@ -37,7 +37,8 @@ pub struct Limits {
     /// is free: a peer that takes a few bytes now and then may be cut. Over TCP
     /// `TCP_USER_TIMEOUT` is set to the same, so the kernel may end the connection first. Over
     /// HTTP/2 the bytes of bodies count, whichever stream's: a peer that opens no window is cut
-    /// whatever else it sends. Time that is waited for the disk does not count.
+    /// whatever else it sends. Time that is waited for the disk does not count, but a file whose
+    /// pages do not come for ten times this ends the connection, too.
     pub progress_timeout: Option<Duration>,
     /// Bytes per second that a peer must take while there is something for it, as a mean since
     /// the request; looked at from 10 s on. Default none.

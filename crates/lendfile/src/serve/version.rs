@@ -208,8 +208,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Begun<I> {
             return Poll::Ready(Ok(()));
         }
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
-            // What there is must be looked at first. The waker stays with the stream.
-            Poll::Pending if again > 0 => Poll::Ready(Ok(())),
+            // What there is must be looked at first. The waker stays with the stream, and so does an
+            // error.
+            Poll::Pending | Poll::Ready(Err(_)) if again > 0 => Poll::Ready(Ok(())),
             read => read,
         }
     }

@@ -88,6 +88,13 @@ fn canonical(set: &str) -> String {
             if index > 0 {
                 ranges.push('-');
             }
+            // Nearly every number, and as many digits as `u64` has room for.
+            if let [b'1'..=b'9', rest @ ..] = number.as_bytes()
+                && rest.len() < 19
+            {
+                ranges.push_str(number);
+                continue;
+            }
             let significant = number.trim_start_matches('0');
             if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
                 ranges.push_str(number);
