@@ -18,7 +18,7 @@ pub(super) const STALENESS: Duration = Duration::from_secs(1);
 /// Files up to this length are kept as bytes and sent with their head in one call. Bare responders
 /// over 32 connections: sendfile has 0.84, 0.90 and 0.93 of memory's requests at 1, 4 and 16 KiB, is
 /// level with it from 24 to 48, and has 1.24 of them at 64, where head and content do not fit into
-/// one segment train any more (benches/record/2026-11-26-race-small.md).
+/// one segment train any more (benches/record/2026-11-26-race-small.md and -race-64k.md).
 const CACHED_FILE_BYTES: u64 = 48 << 10;
 
 #[derive(Clone, Debug)]
