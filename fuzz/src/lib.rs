@@ -1,13 +1,15 @@
 //! What the fuzz targets share: a tree to serve, and a response taken to its end. They go through
-//! the public interface only, so they hold whatever the inside becomes.
+//! the public interface only, so they hold whatever the inside becomes. What the answer should be,
+//! each target works out by itself, as naively as can be.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::LazyLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use lendfile::FileBody;
 use tokio::runtime::Runtime;
@@ -21,7 +23,20 @@ pub fn content() -> Vec<u8> {
     (0..LEN).map(|k| (k * 7 % 251) as u8).collect()
 }
 
-/// A root, a secret beside it, and links that lead to the secret.
+/// When every file was last changed, long enough ago for a strong tag:
+/// Sun, 09 Sep 2001 01:46:40 GMT.
+pub fn modified() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
+}
+
+/// A root with a secret beside it:
+///
+/// ```text
+/// secret
+/// root/file, file.br, file.gz, file.zst
+/// root/a/index.html, a/b/c
+/// root/in -> a      up -> ..      a/b/out -> ../../../secret
+/// ```
 pub static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap().keep();
     let root = dir.join("root");
@@ -32,17 +47,16 @@ pub static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
         ("file.br", b"br".to_vec()),
         ("file.gz", b"gzip".to_vec()),
         ("file.zst", b"zstd".to_vec()),
-        ("a/b/c", b"inside".to_vec()),
         ("a/index.html", b"index".to_vec()),
+        ("a/b/c", b"inside".to_vec()),
     ] {
         fs::write(root.join(name), bytes).unwrap();
-        // Old enough for a strong tag.
-        let file = fs::File::options().write(true).open(root.join(name)).unwrap();
-        file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000))
-            .unwrap();
+        let file = File::options().write(true).open(root.join(name));
+        file.unwrap().set_modified(modified()).unwrap();
     }
-    std::os::unix::fs::symlink("..", root.join("up")).unwrap();
-    std::os::unix::fs::symlink("../../../secret", root.join("a/b/out")).unwrap();
+    symlink("a", root.join("in")).unwrap();
+    symlink("..", root.join("up")).unwrap();
+    symlink("../../../secret", root.join("a/b/out")).unwrap();
     root
 });
 
@@ -61,8 +75,21 @@ where
 {
     RUNTIME.block_on(async {
         let Ok(response) = service.clone().call(request).await;
-        let (head, body) = response.into_parts();
-        let bytes = body.collect().await.expect("the files do not change").to_bytes();
-        (head.status, head.headers, bytes)
+        take(response).await
     })
+}
+
+/// Takes a response to its end.
+pub fn collect(response: Response<FileBody>) -> (StatusCode, HeaderMap, Bytes) {
+    RUNTIME.block_on(take(response))
+}
+
+async fn take(response: Response<FileBody>) -> (StatusCode, HeaderMap, Bytes) {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.expect("the files do not change");
+    let bytes = body.to_bytes();
+    if let Some(length) = head.headers.get("content-length") {
+        assert_eq!(length, &HeaderValue::from(bytes.len()));
+    }
+    (head.status, head.headers, bytes)
 }

@@ -29,16 +29,17 @@ pub(super) fn wanted(header: &HeaderValue, len: u64, most: usize) -> Wanted {
     if len == 0 {
         return Wanted::Whole;
     }
-    let Ok(text) = header.to_str() else {
-        return Wanted::Unsatisfiable;
-    };
-    // Units are case-insensitive (§14.1); others than bytes are to be ignored.
-    let Some((unit, set)) = text.split_once('=') else {
+    // Units are case-insensitive (§14.1); others than bytes are to be ignored, whatever is in them.
+    let mut halves = header.as_bytes().splitn(2, |byte| *byte == b'=');
+    let (Some(unit), Some(set)) = (halves.next(), halves.next()) else {
         return Wanted::Whole;
     };
-    if !unit.trim().eq_ignore_ascii_case("bytes") {
+    if !unit.trim_ascii().eq_ignore_ascii_case(b"bytes") {
         return Wanted::Whole;
     }
+    let Some(set) = str::from_utf8(set).ok().filter(|set| set.is_ascii()) else {
+        return Wanted::Unsatisfiable;
+    };
     if elements(set).count() > most {
         return Wanted::Whole;
     }
@@ -170,6 +171,10 @@ mod tests {
         ] {
             assert_eq!(of_ten(header), Wanted::Unsatisfiable, "{header}");
         }
+        for header in [&b"bytes=\xff"[..], "bytes=1-٢".as_bytes()] {
+            let header = HeaderValue::from_bytes(header).unwrap();
+            assert_eq!(wanted(&header, 10, 32), Wanted::Unsatisfiable, "{header:?}");
+        }
     }
 
     #[test]
@@ -177,6 +182,8 @@ mod tests {
         for header in ["lines=1-2", "bytes", "none", "bytes=0-4,4-5", "bytes=0-,-1"] {
             assert_eq!(of_ten(header), Wanted::Whole, "{header}");
         }
+        let foreign = HeaderValue::from_bytes(b"\xff=1-2").unwrap();
+        assert_eq!(wanted(&foreign, 10, 32), Wanted::Whole);
         let empty = wanted(&"bytes=0-0".parse().unwrap(), 0, 32);
         assert_eq!(empty, Wanted::Whole);
     }

@@ -11,6 +11,8 @@ use headers::{ETag, LastModified};
 use lendfile_core::{Error, ErrorKind, FileRegion};
 use rustix::fs::Stat;
 
+use super::conditional::Tag;
+
 /// Within this time of its last change a file may change again without its time changing (ext4
 /// and others stamp by the tick, 4 ms; network filesystems by the second): its tag is weak.
 const UNSETTLED: Duration = Duration::from_secs(2);
@@ -56,8 +58,12 @@ impl Validators {
     }
 
     pub(super) fn set_etag(&mut self, tag: &str) -> Result<(), Error> {
-        let refused = |_| Error::new(ErrorKind::Misuse, format!("not an entity tag: {tag:?}"));
-        self.etag = tag.parse().map_err(refused)?;
+        let refused = || Error::new(ErrorKind::Misuse, format!("not an entity tag: {tag:?}"));
+        // Checked first: where debug assertions are on, the library panics at a space.
+        if !Tag::parse(tag.as_bytes()).is_some_and(|(_, rest)| rest.is_empty()) {
+            return Err(refused());
+        }
+        self.etag = tag.parse().map_err(|_| refused())?;
         Ok(())
     }
 
@@ -139,6 +145,26 @@ mod tests {
         assert!(!at(999_998).etag.is_weak());
         assert!(at(999_999).etag.is_weak());
         assert!(at(2_000_000).etag.is_weak());
+    }
+
+    #[test]
+    fn what_is_no_entity_tag_is_refused() {
+        let mut validators = validators(UNIX_EPOCH);
+        for tag in [
+            "",
+            "a",
+            "\"a",
+            "\"a b\"",
+            "\"a\"\"",
+            "w/\"a\"",
+            "\"a\", \"b\"",
+        ] {
+            let error = validators.set_etag(tag).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Misuse, "{tag}");
+        }
+        for tag in ["\"\"", "\"a\"", "W/\"a,b\""] {
+            validators.set_etag(tag).unwrap();
+        }
     }
 
     #[test]
