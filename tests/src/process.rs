@@ -1,11 +1,13 @@
 #![allow(clippy::print_stdout, reason = "a skip must be seen")]
 //! What this process holds: descriptors, mappings, and children of itself for what would spoil it.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Instant;
 use std::{env, fs, thread};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::PATIENCE;
@@ -17,6 +19,21 @@ use crate::PATIENCE;
 /// Without `/proc`.
 pub fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("/proc").count()
+}
+
+/// Lowers this process' limit to `limit` descriptors and takes all that are left; they are free again
+/// when dropped. For children only.
+///
+/// # Panics
+///
+/// If the limit is refused.
+pub fn take_descriptors(limit: u64) -> Vec<File> {
+    let limit = Rlimit {
+        current: Some(limit),
+        ..getrlimit(Resource::Nofile)
+    };
+    setrlimit(Resource::Nofile, limit).expect("a lower limit");
+    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
 }
 
 /// Resident bytes of this process.

@@ -1,10 +1,12 @@
 //! Servers to test, each on a thread of its own: by hand, by `lendfile::serve`, by axum.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, IntoFuture};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::mpsc::Sender;
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 
@@ -100,8 +102,10 @@ pub struct Server {
     pub address: Address,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    _socket_dir: TempDir,
 }
+
+/// Resolves when a server is to stop.
+type Stopped = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Server {
     /// Starts one.
@@ -135,43 +139,86 @@ impl Server {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
-        let socket_dir = tempfile::tempdir().expect("a directory");
-        let path = socket_dir.path().join("socket");
         let service: AnyService = BoxCloneSyncService::new(MaybeChunked.layer(service));
+        Self::on_thread(log, move |tell, stopped| async move {
+            match network {
+                Network::Tcp => {
+                    let listener = listen(&tell).await;
+                    run(stack, listener, method, service, stopped).await;
+                }
+                Network::Unix => {
+                    let dir = TempDir::new().expect("a directory");
+                    let path = dir.path().join("socket");
+                    let listener = UnixListener::bind(&path).expect("listen");
+                    _ = tell.send(Address::Unix(path));
+                    run(stack, listener, method, service, stopped).await;
+                }
+            }
+        })
+    }
+
+    /// Starts what `serve` makes of a TCP listener: a [`lendfile::Serve`] with options of its own.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot listen.
+    pub fn of<S>(serve: impl FnOnce(TcpListener) -> S + Send + 'static) -> Self
+    where
+        S: IntoFuture<Output = io::Result<()>>,
+    {
+        let none = tracing::Dispatch::none();
+        Self::on_thread(none, move |tell, stopped| async move {
+            let serving = serve(listen(&tell).await).into_future();
+            tokio::select! {
+                result = serving => result.expect("serving"),
+                () = stopped => {}
+            }
+        })
+    }
+
+    /// Runs what tells its address and ends when it is to stop.
+    fn on_thread<F: Future<Output = ()>>(
+        log: tracing::Dispatch,
+        run: impl FnOnce(Sender<Address>, Stopped) -> F + Send + 'static,
+    ) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
             let _logging = tracing::dispatcher::set_default(&log);
+            let stopped = Box::pin(async {
+                _ = stopped.await;
+            });
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .expect("a runtime")
-                .block_on(async move {
-                    let stopped = async {
-                        _ = stopped.await;
-                    };
-                    match network {
-                        Network::Tcp => {
-                            let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
-                            let addr = listener.local_addr().expect("an address");
-                            _ = tell.send(Address::Tcp(addr));
-                            run(stack, listener, method, service, stopped).await;
-                        }
-                        Network::Unix => {
-                            let listener = UnixListener::bind(&path).expect("listen");
-                            _ = tell.send(Address::Unix(path));
-                            run(stack, listener, method, service, stopped).await;
-                        }
-                    }
-                });
+                .block_on(run(tell, stopped));
         });
         Self {
             address: told.recv().expect("the server's address"),
             stop: Some(stop),
             thread: Some(thread),
-            _socket_dir: socket_dir,
         }
     }
+
+    /// Where it listens, if that is TCP.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    pub fn tcp(&self) -> SocketAddr {
+        match &self.address {
+            Address::Tcp(addr) => *addr,
+            Address::Unix(path) => panic!("it listens at {}", path.display()),
+        }
+    }
+}
+
+async fn listen(tell: &Sender<Address>) -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+    let addr = listener.local_addr().expect("an address");
+    _ = tell.send(Address::Tcp(addr));
+    listener
 }
 
 impl Drop for Server {

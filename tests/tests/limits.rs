@@ -8,7 +8,7 @@ use lendfile::{FileRegion, Method, OpenFile, Root, ServeDir};
 use lendfile_core::lent::{ArenaOptions, CannotLend, arena_options};
 use lendfile_tests::client::Client;
 use lendfile_tests::content;
-use lendfile_tests::process::{assert_passed, child_role, in_child};
+use lendfile_tests::process::{assert_passed, child_role, in_child, take_descriptors};
 use lendfile_tests::server::{Network, Server, Stack};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -79,15 +79,7 @@ fn without_a_descriptor_a_file_is_awaited_until_there_is_one() {
         .enable_all()
         .build()
         .unwrap();
-    let limit = Rlimit {
-        current: Some(64),
-        maximum: Some(64),
-    };
-    setrlimit(Resource::Nofile, limit).unwrap();
-    let mut taken = Vec::new();
-    while let Ok(file) = File::open(&path) {
-        taken.push(file);
-    }
+    let mut taken = take_descriptors(64);
     runtime.block_on(async {
         let mut opening = std::pin::pin!(root.open_file("file"));
         let a_while = std::time::Duration::from_millis(100);

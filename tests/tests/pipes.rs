@@ -1,7 +1,6 @@
 //! When pipes are scarce: smaller ones, then sendfile, counted, and the right bytes in any case. Each
 //! test runs in a process of its own, by a user to whom the limits apply.
 
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::{env, thread};
@@ -11,10 +10,11 @@ use lendfile_core::{FileRegion, Method, OpenFile, Transfer};
 use lendfile_epoll::{Pipe, TransferOptions, send_file};
 use lendfile_tests::conformance::{Peer, pair};
 use lendfile_tests::content;
-use lendfile_tests::process::{assert_passed, child_role, deny, in_unprivileged_child, skip};
+use lendfile_tests::process::{
+    assert_passed, child_role, deny, in_unprivileged_child, skip, take_descriptors,
+};
 use lendfile_tests::server::Network;
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 
@@ -183,15 +183,7 @@ fn without_descriptors_sendfile_sends() {
         return;
     };
     let take_all = || {
-        let limit = Rlimit {
-            current: Some(64),
-            ..getrlimit(Resource::Nofile)
-        };
-        setrlimit(Resource::Nofile, limit).unwrap();
-        let mut taken = Vec::new();
-        while let Ok(one) = File::open("/dev/null") {
-            taken.push(one);
-        }
+        let mut taken = take_descriptors(64);
         // A pipe needs two.
         taken.pop().unwrap();
         taken

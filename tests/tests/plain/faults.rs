@@ -8,8 +8,7 @@ use std::process::Command;
 use lendfile_core::{FileRegion, Method, OpenFile, Outcome, statistics};
 use lendfile_epoll::{Socket, TransferOptions, recv_file, relay, send_file};
 use lendfile_tests::content;
-use lendfile_tests::process::{descriptors, skip};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use lendfile_tests::process::{descriptors, skip, take_descriptors};
 
 use super::*;
 
@@ -144,15 +143,7 @@ async fn without_descriptors_for_pipes_bytes_are_copied_and_strict_refuses() {
     let (a, client) = tcp().await;
     let (b, server) = tcp().await;
     let (_dir, path, file) = empty();
-    let limit = Rlimit {
-        current: Some(64),
-        ..getrlimit(Resource::Nofile)
-    };
-    setrlimit(Resource::Nofile, limit).unwrap();
-    let mut taken = Vec::new();
-    while let Ok(one) = File::open("/dev/null") {
-        taken.push(one);
-    }
+    let taken = take_descriptors(64);
     let bytes = content::bytes(3, 2_000_000);
     let options = TransferOptions::new().method(Method::Splice);
 
