@@ -1,19 +1,18 @@
 //! What observers are told, against what a client saw.
 
 use std::convert::Infallible;
-use std::future::{IntoFuture, pending};
-use std::net::SocketAddr;
+use std::future::pending;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::JoinHandle;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use lendfile::{Exchange, FileBody, Head, Method, Observer, Outcome, ServeDir};
 use lendfile_tests::PATIENCE;
-use lendfile_tests::client::Client;
+use lendfile_tests::client::{Client, get_by_h2};
 use lendfile_tests::content;
-use lendfile_tests::server::Address;
-use tokio::sync::oneshot;
+use lendfile_tests::log::log_of;
+use lendfile_tests::process::eventually;
+use lendfile_tests::server::{Network, Server, Stack};
 use tower::util::BoxCloneSyncService;
 
 type Service = BoxCloneSyncService<Request<Incoming>, Response<FileBody>, Infallible>;
@@ -55,43 +54,26 @@ impl Observer for Ends {
     }
 }
 
-struct Server {
-    addr: SocketAddr,
+struct Observed {
+    server: Server,
     begun: Receiver<()>,
     ends: Receiver<End>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
+impl Observed {
     fn start(service: Service) -> Self {
         let (begin, begun) = mpsc::channel();
         let (end, ends) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-            .unwrap();
-        let addr = listener.local_addr().unwrap();
-        let serve = lendfile::serve(listener, service)
-            .with_observer(Ends {
-                begun: begin,
-                ended: end,
-            })
-            .with_grace_period(std::time::Duration::ZERO)
-            .with_graceful_shutdown(async move {
-                _ = stopped.await;
-            });
-        let thread = std::thread::spawn(move || runtime.block_on(serve.into_future()).unwrap());
+        let observer = Ends {
+            begun: begin,
+            ended: end,
+        };
+        let server =
+            Server::of(|listener| lendfile::serve(listener, service).with_observer(observer));
         Self {
-            addr,
+            server,
             begun,
             ends,
-            stop: Some(stop),
-            thread: Some(thread),
         }
     }
 
@@ -100,20 +82,11 @@ impl Server {
     }
 
     fn client(&self) -> Client {
-        Client::connect(&Address::Tcp(self.addr))
+        Client::connect(&self.server.address)
     }
 
     fn next(&self) -> End {
         self.ends.recv_timeout(PATIENCE).expect("an end")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the server's thread");
-        }
     }
 }
 
@@ -132,7 +105,7 @@ fn every_exchange_is_reported_once_with_what_was_sent() {
     let dir = tempfile::tempdir().unwrap();
     content::write(&dir.path().join("large"), 1, 5_000_001).unwrap();
     content::write(&dir.path().join("small"), 1, 1000).unwrap();
-    let server = Server::files(dir.path());
+    let server = Observed::files(dir.path());
     let mut client = server.client();
     let lent = Some(Method::Sendfile);
     let copied = Some(Method::Copy);
@@ -159,7 +132,7 @@ fn every_exchange_is_reported_once_with_what_was_sent() {
 #[test]
 fn what_was_refused_before_the_service_is_reported() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::files(dir.path());
+    let server = Observed::files(dir.path());
     let mut client = server.client();
     client.send("GET /no-host HTTP/1.1\r\n\r\n");
     assert_eq!(client.response("GET").unwrap().status, 400);
@@ -172,7 +145,7 @@ fn a_client_that_goes_away_ends_its_exchange_with_the_bytes_it_was_sent() {
     let dir = tempfile::tempdir().unwrap();
     let huge = std::fs::File::create(dir.path().join("huge")).unwrap();
     huge.set_len(LEN).unwrap();
-    let server = Server::files(dir.path());
+    let server = Observed::files(dir.path());
     let mut client = server.client();
     client.send("GET /huge HTTP/1.1\r\nhost: test\r\n\r\n");
     let taken = client.read_exact(4_000_000).unwrap().len() as u64;
@@ -188,13 +161,49 @@ fn a_client_that_goes_away_ends_its_exchange_with_the_bytes_it_was_sent() {
 #[test]
 fn an_exchange_without_an_answer_has_no_status() {
     let never = tower::service_fn(|_: Request<Incoming>| pending());
-    let mut server = Server::start(BoxCloneSyncService::new(never));
-    let mut client = server.client();
+    let observed = Observed::start(BoxCloneSyncService::new(never));
+    let mut client = observed.client();
     client.send("GET /never HTTP/1.1\r\nhost: test\r\n\r\n");
     // A client that has closed may still want its answer; the end of the server does not wait.
-    server.begun.recv_timeout(PATIENCE).unwrap();
-    drop(server.stop.take());
-    let end = server.next();
+    observed.begun.recv_timeout(PATIENCE).unwrap();
+    drop(observed.server);
+    let end = observed.ends.recv_timeout(PATIENCE).expect("an end");
     assert_eq!((end.status, end.outcome), (None, Outcome::Aborted));
     assert_eq!(end.bytes, 0);
+}
+
+#[test]
+fn whatever_is_logged_of_a_request_is_in_the_span_of_its_connection() {
+    const LINES: [&str; 2] = ["in the service", "transfer ended"];
+    let dir = tempfile::tempdir().unwrap();
+    content::write(&dir.path().join("file"), 1, 100_000).unwrap();
+    let files = ServeDir::new(dir.path()).unwrap();
+    let service = tower::service_fn(move |request: Request<axum::body::Body>| {
+        let files = files.clone();
+        async move {
+            tracing::info!("in the service");
+            tower::ServiceExt::oneshot(files, request).await
+        }
+    });
+    let (log, heard) = log_of(tracing::Level::DEBUG);
+    let server = Server::start_logging(Stack::Serve, Network::Tcp, Method::Auto, service, log);
+    assert_eq!(
+        Client::connect(&server.address).get("/file", "").len,
+        100_000
+    );
+    assert_eq!(
+        get_by_h2(&server.address, &["/file", "/file"])[1].0,
+        100_000
+    );
+    let lines = |which: &str| -> Vec<String> {
+        let heard = heard();
+        let lines = heard.lines().filter(|line| line.contains(which));
+        lines.map(str::to_owned).collect()
+    };
+    eventually("three lines of each", || {
+        LINES.iter().all(|which| lines(which).len() == 3)
+    });
+    for line in LINES.iter().flat_map(|which| lines(which)) {
+        assert!(line.contains("connection{peer=127.0.0.1:"), "{line}");
+    }
 }

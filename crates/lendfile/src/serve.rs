@@ -68,6 +68,9 @@ const GRACE: Duration = Duration::from_secs(30);
 /// by the latter and its connection closed after the answer (RFC 9112 §6.1): hyper drops the former,
 /// so nobody can refuse it. [`Limits`] bound what a connection may take.
 ///
+/// Each connection is a `tracing` span at level DEBUG, `connection`, with its peer; what the service
+/// logs is in it, and so is the event at each transfer's end.
+///
 /// # Examples
 ///
 /// ```no_run

@@ -39,6 +39,20 @@ pub(super) struct Server {
     pub(super) tls: Option<Tls>,
 }
 
+/// Spawns the tasks of HTTP/2's streams in their connection's span.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InSpan;
+
+impl<F> hyper::rt::Executor<F> for InSpan
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::spawn(future.in_current_span());
+    }
+}
+
 /// A connection about to be served.
 pub(super) struct Conversation {
     pub(super) server: Arc<Server>,

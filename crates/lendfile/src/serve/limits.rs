@@ -4,7 +4,9 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
+
+use super::conversation::InSpan;
 
 /// What one connection may take of time, bytes and requests.
 ///
@@ -46,14 +48,16 @@ pub struct Limits {
     /// Requests on one connection; the last response closes it. Default none.
     pub max_requests: Option<NonZeroU64>,
     /// Bytes of a request's head, 8 KiB at least; a longer one is answered 431. Also what hyper
-    /// gathers before it writes, so little is gained above the default of 64 KiB.
+    /// gathers before it writes, so little is gained above the default of 64 KiB. An HTTP/2 head that
+    /// comes in more frames (CONTINUATION) than it needs by far closes the connection.
     pub max_header_bytes: usize,
     /// Header fields of an HTTP/1 request; more are answered 431. Default 100.
     pub max_headers: usize,
     /// HTTP/2: streams at a time. Default 128.
     pub http2_streams: u32,
-    /// HTTP/2: streams that a peer may open and reset before the connection is closed ("rapid
-    /// reset", CVE-2023-44487). Default 20.
+    /// HTTP/2: streams that a peer may reset before the service has seen them; then the connection is
+    /// closed ("rapid reset", CVE-2023-44487). Default 20. (Of streams that a peer's errors make *us*
+    /// reset, h2 bears 1,024.)
     pub http2_resets: usize,
     /// HTTP/2: bytes of a frame that we accept. Default 16 KiB, the protocol's minimum.
     pub http2_frame_bytes: u32,
@@ -131,7 +135,7 @@ impl Limits {
             http1.max_headers(self.max_headers);
         }
         let header_bytes = u32::try_from(self.max_header_bytes).unwrap_or(u32::MAX);
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        let mut http2 = http2::Builder::new(InSpan);
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.http2_streams)
@@ -145,5 +149,5 @@ impl Limits {
 /// hyper, for connections whose version is known.
 pub(super) struct Protocols {
     pub(super) http1: http1::Builder,
-    pub(super) http2: http2::Builder<TokioExecutor>,
+    pub(super) http2: http2::Builder<InSpan>,
 }
