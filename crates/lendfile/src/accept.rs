@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use lendfile_epoll::Socket;
@@ -140,10 +140,12 @@ const LOST: [Errno; 10] = [
 /// says how many are taken: no book is kept, and others' are counted, too.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
-    /// The last socket was one of those that should be left for files.
+    /// The last socket was one of those that should be left for files, or there was none to be had.
     is_short: AtomicBool,
-    /// The first of these.
-    reserved: OnceLock<u64>,
+    /// How many were taken when the first connection had been accepted.
+    taken: OnceLock<u64>,
+    /// The first of those that are left, by the limit as it was last seen.
+    reserved: AtomicU64,
 }
 
 impl Room {
@@ -152,24 +154,34 @@ impl Room {
         if !self.is_short.load(Relaxed) {
             return true;
         }
-        let is_left = lowest_free(listener) < self.reserved(listener);
+        let lowest_free = lowest_free(listener);
+        let is_left = lowest_free < self.reserve(lowest_free);
         self.is_short.store(!is_left, Relaxed);
         is_left
     }
 
     fn note(&self, accepted: BorrowedFd<'_>) {
-        if number(accepted) >= self.reserved(accepted) {
+        if self.taken.get().is_none() {
+            self.reserve(lowest_free(accepted));
+        }
+        if number(accepted) >= self.reserved.load(Relaxed) {
             self.is_short.store(true, Relaxed);
         }
     }
 
-    /// Of what is free, not of all: a program that keeps most of them busy itself still serves.
-    fn reserved(&self, any: BorrowedFd<'_>) -> u64 {
-        *self.reserved.get_or_init(|| {
-            let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-            let free = limit.saturating_sub(lowest_free(any));
-            limit - (free / 4).min(MOST_RESERVED)
-        })
+    /// There was no descriptor for a connection, whatever the limit was when it was last seen.
+    fn note_shortage(&self) {
+        self.is_short.store(true, Relaxed);
+    }
+
+    /// Of what was free, not of all: a program that keeps most of them busy itself still serves.
+    /// Asks for the limit, which may have been changed meanwhile (`prlimit(1)`).
+    fn reserve(&self, lowest_free: u64) -> u64 {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let taken = *self.taken.get_or_init(|| lowest_free);
+        let reserved = limit - (limit.saturating_sub(taken) / 4).min(MOST_RESERVED);
+        self.reserved.store(reserved, Relaxed);
+        reserved
     }
 }
 
@@ -199,7 +211,11 @@ pub(crate) async fn next<L: Accept>(listener: &L, room: &Room) -> (L::Socket, L:
             }
             Err(error) => error,
         };
-        if Errno::from_io_error(&error).is_some_and(|errno| LOST.contains(&errno)) {
+        let errno = Errno::from_io_error(&error);
+        if errno == Some(Errno::MFILE) {
+            room.note_shortage();
+        }
+        if errno.is_some_and(|errno| LOST.contains(&errno)) {
             tracing::debug!(%error, "a connection was lost before it was accepted");
             // Who makes and breaks connections in a row has not the thread to itself.
             tokio::task::yield_now().await;
@@ -247,6 +263,27 @@ mod tests {
 
         fn limit(&self, _: &Limits) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_was_lost_before_it_was_accepted_is_passed_over_at_once() {
+        const MANY: usize = 1000;
+        for errno in LOST {
+            let listener = Failing(errno, AtomicUsize::new(0), tempfile::tempfile().unwrap());
+            let room = Room::default();
+            let begun = tokio::time::Instant::now();
+            let asked_often = async {
+                while listener.1.load(Relaxed) < MANY {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                _ = next(&listener, &room) => unreachable!("it accepts nothing"),
+                () = asked_often => {}
+            }
+            // The clock stands still unless somebody waits for it.
+            assert_eq!(begun.elapsed(), Duration::ZERO, "{errno}");
         }
     }
 
