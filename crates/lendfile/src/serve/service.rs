@@ -76,23 +76,26 @@ fn is_well_formed<B>(request: &Request<B>) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let named = match (request.version(), hosts.next(), hosts.next()) {
         (_, _, Some(_)) => false,
-        (Version::HTTP_2, None, None) => request.uri().authority().is_some(),
-        (Version::HTTP_2, Some(host), None) => {
-            let authority = request.uri().authority();
-            is_host(host) && authority.is_none_or(|authority| host == authority.as_str())
+        (Version::HTTP_2, host, None) => {
+            let authority = request.uri().authority().map(Authority::as_str);
+            match (authority, host.map(HeaderValue::to_str)) {
+                (None, None) | (_, Some(Err(_))) => false,
+                (None, Some(Ok(name))) | (Some(name), None) => is_host(name),
+                // Names of hosts are compared without case (RFC 3986 §6.2.2.1).
+                (Some(authority), Some(Ok(host))) => {
+                    is_host(host) && host.eq_ignore_ascii_case(authority)
+                }
+            }
         }
         (Version::HTTP_11, None, None) => false,
         // HTTP/1.0 has no Host.
         (_, None, None) => true,
-        (_, Some(host), None) => is_host(host),
+        (_, Some(host), None) => host.to_str().is_ok_and(is_host),
     };
     named && is_framed_once(headers)
 }
 
-fn is_host(value: &HeaderValue) -> bool {
-    let Ok(text) = value.to_str() else {
-        return false;
-    };
+fn is_host(text: &str) -> bool {
     let (name, port) = match text.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, port),
         _ => (text, ""),
@@ -257,6 +260,9 @@ mod tests {
             ("http://a/", &[][..], true),
             ("http://a/", &[("host", "a")], true),
             ("http://a/", &[("host", "b")], false),
+            ("http://a/", &[("host", "A")], true),
+            ("http://user@a/", &[], false),
+            ("http://user@a/", &[("host", "user@a")], false),
             ("/", &[("host", "a")], true),
             ("/", &[], false),
         ] {
