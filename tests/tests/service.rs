@@ -8,11 +8,15 @@ use lendfile::{Method, ServeDir};
 use lendfile_tests::client::Client;
 use lendfile_tests::server::{Network, Server, Stack};
 
+/// A directory; as a target, browsers would take it for another host.
+const BACKSLASHED: &str = "\\host";
+
 fn tree() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
     fs::create_dir_all(root.join("sub/deep")).unwrap();
     fs::create_dir(root.join("bare")).unwrap();
+    fs::create_dir(root.join(BACKSLASHED)).unwrap();
     fs::write(dir.path().join("secret"), "secret").unwrap();
     fs::write(root.join("index.html"), "home").unwrap();
     fs::write(root.join("a b.txt"), "spaced").unwrap();
@@ -89,6 +93,9 @@ fn a_directory_without_its_slash_is_redirected_with_its_query_and_never_to_anoth
         ("//sub", "/sub/"),
         ("/sub/deep", "/sub/deep/"),
         ("/%73ub", "/%73ub/"),
+        // Browsers take a backslash for a slash.
+        ("/\\host", "/%5Chost/"),
+        ("/%5chost", "/%5chost/"),
     ] {
         let response = client.get(path, "");
         assert_eq!(response.status, 301, "{path}");
@@ -175,9 +182,7 @@ fn a_client_that_half_closes_after_its_request_is_answered() {
     use std::io::{Read, Write};
     let dir = tree();
     let server = serve(&dir);
-    let lendfile_tests::server::Address::Tcp(addr) = server.address else {
-        unreachable!("asked for TCP")
-    };
+    let addr = server.tcp();
     let mut socket = std::net::TcpStream::connect(addr).unwrap();
     socket
         .set_read_timeout(Some(lendfile_tests::PATIENCE))
@@ -192,12 +197,55 @@ fn a_client_that_half_closes_after_its_request_is_answered() {
 }
 
 #[test]
+fn a_head_is_answered_with_the_headers_of_a_get() {
+    let dir = tree();
+    let server = serve(&dir);
+    let mut client = Client::connect(&server.address);
+    for path in ["/data", "/", "/sub", "/missing", "/%zz", "/bare/"] {
+        for headers in ["", "if-none-match: *\r\n", "if-match: \"other\"\r\n"] {
+            let [mut get, mut head] = ["GET", "HEAD"].map(|way| client.request(way, path, headers));
+            for response in [&mut get, &mut head] {
+                response.headers.remove("date");
+            }
+            assert_eq!(head.status, get.status, "{path} {headers}");
+            assert_eq!(head.headers, get.headers, "{path} {headers}");
+        }
+    }
+    // Ranges are defined for GET (RFC 9110 §14.2).
+    let head = client.request("HEAD", "/data", "range: bytes=0-1\r\n");
+    assert_eq!((head.status, &*head.headers["content-length"]), (200, "10"));
+}
+
+#[test]
+fn the_body_of_a_get_is_passed_over_or_the_connection_closed() {
+    let dir = tree();
+    let server = serve(&dir);
+    let smuggled = "GET /missing HTTP/1.1\r\nhost: test\r\n\r\n";
+    let len = smuggled.len();
+    for body in [
+        format!("content-length: {len}\r\n\r\n{smuggled}"),
+        format!("transfer-encoding: chunked\r\n\r\n{len:x}\r\n{smuggled}\r\n0\r\n\r\n"),
+        // What is still to come is not waited for.
+        format!("content-length: 1000000000\r\n\r\n{smuggled}"),
+        "content-length: 1000000000\r\n\r\n".to_owned(),
+    ] {
+        let mut client = Client::connect(&server.address);
+        client.send(format!("GET /data HTTP/1.1\r\nhost: test\r\n{body}"));
+        assert_eq!(client.response("GET").unwrap().body, b"0123456789");
+        if body.contains("1000000000") {
+            let rest = client.rest().unwrap_or_default();
+            assert_eq!(String::from_utf8_lossy(&rest), "", "{body}");
+        } else {
+            assert_eq!(client.get("/sub/", "").body, b"sub", "{body}");
+        }
+    }
+}
+
+#[test]
 fn head_has_no_body_over_http2_either() {
     let dir = tree();
     let server = serve(&dir);
-    let lendfile_tests::server::Address::Tcp(addr) = server.address else {
-        unreachable!("asked for TCP")
-    };
+    let addr = server.tcp();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -257,6 +305,12 @@ fn what_is_no_regular_file_is_404_at_once() {
     let server = serve(&dir);
     let mut client = Client::connect(&server.address);
     for path in ["/fifo", "/socket"] {
+        assert_eq!(client.get(path, "").status, 404, "{path}");
+    }
+    let devices = ServeDir::new("/dev").unwrap();
+    let server = Server::start(Stack::Serve, Network::Tcp, Method::Auto, devices);
+    let mut client = Client::connect(&server.address);
+    for path in ["/full", "/null", "/zero"] {
         assert_eq!(client.get(path, "").status, 404, "{path}");
     }
 }

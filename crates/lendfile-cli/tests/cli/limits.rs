@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lendfile_tests::process::eventually;
+use lendfile_tests::process::{eventually, skip};
 use lendfile_tests::{PATIENCE, content, h2};
 use socket2::SockRef;
 use tempfile::TempDir;
@@ -256,6 +256,67 @@ fn a_request_without_one_valid_host_or_with_doubtful_framing_is_400() {
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
         assert!(answer.contains("connection: close\r\n"), "{answer}");
     }
+}
+
+#[test]
+fn a_head_beyond_its_limits_is_431() {
+    let dir = site();
+    let (_server, addr) = serve(
+        dir.path(),
+        &["--max-header-bytes", "16KiB", "--max-headers", "10"],
+    );
+    let long = format!("x: {}\r\n", "x".repeat(20 << 10));
+    let many = "x: x\r\n".repeat(10);
+    let allowed = format!("x: {}\r\n{}", "x".repeat(8 << 10), "x: x\r\n".repeat(8));
+    for (head, status) in [(long, 431), (many, 431), (allowed, 200)] {
+        let mut socket = socket(addr);
+        let request = format!("GET /small HTTP/1.1\r\nhost: a\r\n{head}\r\n");
+        // Closed before all of it has been read, maybe.
+        _ = socket.write_all(request.as_bytes());
+        _ = socket.shutdown(std::net::Shutdown::Write);
+        let answer = until_closed(&mut socket);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn a_limit_of_descriptors_that_is_raised_is_noticed() {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    const CROWD: usize = 200;
+    let dir = site();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_lendfile"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--threads", "1"])
+        .args(["--max-connections", "1000"])
+        .arg(dir.path());
+    let mut running = Running::start(command);
+    let line = running.next_line();
+    let addr = line.strip_prefix("listening on http://").unwrap();
+    let addr = addr.parse().unwrap();
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| connect(addr)).collect();
+    let held = || {
+        let descriptors = format!("/proc/{}/fd", running.pid().as_raw_nonzero());
+        std::fs::read_dir(descriptors).unwrap().count()
+    };
+    // All but those that are left for files.
+    eventually("it is short", || held() > 40);
+    let more = Rlimit {
+        current: Some(1024),
+        maximum: Some(1024),
+    };
+    if let Err(errno) = prlimit(Some(running.pid()), Resource::Nofile, more) {
+        return skip("root", &format!("only root can raise a limit: {errno}"));
+    }
+    // Kept alive: each has its descriptor still when the last is answered.
+    for client in &mut crowd {
+        assert_eq!(client.get("/small", "").body, b"small");
+    }
+    assert!(held() > CROWD);
 }
 
 #[test]

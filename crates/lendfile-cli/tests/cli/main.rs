@@ -5,6 +5,7 @@ mod backend;
 mod bench;
 mod command;
 mod failures;
+mod http2;
 mod limits;
 mod observe;
 mod output;
