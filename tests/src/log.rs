@@ -20,16 +20,16 @@ impl io::Write for Lines {
 
 /// The subscriber for warnings and errors, and what it has heard.
 pub fn log() -> (tracing::Dispatch, impl Fn() -> String) {
-    log_of(tracing::Level::WARN)
+    log_of("warn")
 }
 
-/// The subscriber for this level and what is more severe, and what it has heard: a line for each
-/// event, with the spans that it is in.
-pub fn log_of(level: tracing::Level) -> (tracing::Dispatch, impl Fn() -> String) {
+/// The subscriber for what `filter` lets through (targets and levels, as in `RUST_LOG`), and what it
+/// has heard: a line for each event, with the spans that it is in.
+pub fn log_of(filter: &str) -> (tracing::Dispatch, impl Fn() -> String) {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_env_filter(filter)
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();

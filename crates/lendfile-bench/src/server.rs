@@ -17,6 +17,9 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// Between two attempts to reach a server that does not announce itself.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// Looks at a server that may be dying, with such pauses between them.
+const DYING_ATTEMPTS: u32 = 10;
+
 /// How much of the end of a server's standard error is kept for the reason of its failure.
 const STDERR_BYTES: usize = 2048;
 
@@ -124,7 +127,16 @@ impl Server {
 
     /// How it ended, if it has, and the end of its standard error, as the end of a sentence.
     pub fn last_words(&mut self) -> String {
-        let ended = match self.child.try_wait() {
+        let mut status = self.child.try_wait();
+        // Who dies closes its sockets before it can be waited for.
+        for _ in 0..DYING_ATTEMPTS {
+            if !matches!(status, Ok(None)) {
+                break;
+            }
+            thread::sleep(ATTEMPT_PAUSE);
+            status = self.child.try_wait();
+        }
+        let ended = match status {
             Ok(Some(status)) => {
                 // Its last lines may still be on their way through the pipe.
                 thread::sleep(ATTEMPT_PAUSE);
