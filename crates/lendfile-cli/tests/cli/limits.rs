@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lendfile_tests::process::{eventually, skip};
+use lendfile_tests::process::eventually;
 use lendfile_tests::{PATIENCE, content, h2};
 use socket2::SockRef;
 use tempfile::TempDir;
@@ -284,34 +284,27 @@ fn a_head_beyond_its_limits_is_431() {
 
 #[test]
 fn a_limit_of_descriptors_that_is_raised_is_noticed() {
-    use rustix::process::{Resource, Rlimit, prlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
     const CROWD: usize = 200;
     let dir = site();
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"])
-        .arg(env!("CARGO_BIN_EXE_lendfile"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--threads", "1"])
-        .args(["--max-connections", "1000"])
-        .arg(dir.path());
-    let mut running = Running::start(command);
-    let line = running.next_line();
-    let addr = line.strip_prefix("listening on http://").unwrap();
-    let addr = addr.parse().unwrap();
-    let mut crowd: Vec<_> = (0..CROWD).map(|_| connect(addr)).collect();
+    let options = ["--threads", "1", "--max-connections", "1000"];
+    let (server, addr) = serve(dir.path(), &options);
+    let set = |current| {
+        let limit = Rlimit {
+            current: Some(current),
+            ..getrlimit(Resource::Nofile)
+        };
+        prlimit(Some(server.pid()), Resource::Nofile, limit).expect("a limit below the hard one");
+    };
     let held = || {
-        let descriptors = format!("/proc/{}/fd", running.pid().as_raw_nonzero());
+        let descriptors = format!("/proc/{}/fd", server.pid().as_raw_nonzero());
         std::fs::read_dir(descriptors).unwrap().count()
     };
+    set(64);
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| connect(addr)).collect();
     // All but those that are left for files.
     eventually("it is short", || held() > 40);
-    let more = Rlimit {
-        current: Some(1024),
-        maximum: Some(1024),
-    };
-    if let Err(errno) = prlimit(Some(running.pid()), Resource::Nofile, more) {
-        return skip("root", &format!("only root can raise a limit: {errno}"));
-    }
+    set(1024);
     // Kept alive: each has its descriptor still when the last is answered.
     for client in &mut crowd {
         assert_eq!(client.get("/small", "").body, b"small");
