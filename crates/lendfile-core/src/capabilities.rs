@@ -98,21 +98,32 @@ pub fn insist(
     }
 }
 
-/// The method by which bytes are taken out of a socket, into a file or another socket: by splice,
-/// or by copying if that is `refused`.
+/// The method by which bytes are taken out of a socket, into a file or another socket: through a
+/// ring's buffers where there is one, else by splice, or by copying if those are `refused`.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Unavailable`] if the method asked for only sends.
-pub fn choose_for_receiving(requested: Method, refused: MethodSet) -> Result<Method, Error> {
-    match requested {
-        Method::Auto | Method::Splice if !refused.contains(Method::Splice) => Ok(Method::Splice),
-        Method::Auto | Method::Copy | Method::Splice => Ok(Method::Copy),
-        other => Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("method {other} does not receive"),
-        )),
-    }
+/// [`ErrorKind::Unavailable`] if the method asked for only sends, or is not one of the
+/// `capabilities`.
+pub fn choose_for_receiving(
+    requested: Method,
+    capabilities: &Capabilities,
+    refused: MethodSet,
+) -> Result<Method, Error> {
+    let has = |method: &Method| capabilities.methods.contains(*method);
+    let usable = |method: &Method| has(method) && !refused.contains(*method);
+    let candidates: &[Method] = match requested {
+        Method::Auto => &[Method::RingFixed, Method::Splice],
+        Method::Copy => &[],
+        Method::RingFixed if has(&requested) => &[Method::RingFixed],
+        Method::Splice if has(&requested) => &[Method::Splice],
+        other => {
+            let message = format!("method {other} does not receive here");
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+    };
+    let usable = candidates.iter().copied().find(usable);
+    Ok(usable.unwrap_or(Method::Copy))
 }
 
 /// Gives `file` the next rung, because it cannot be sent by `method`: for as long as it is open,
@@ -245,15 +256,34 @@ mod tests {
 
     #[test]
     fn bytes_are_received_by_splice_or_copied() {
-        let refused = MethodSet::EMPTY.with(Method::Splice);
-        let chosen = |requested, refused| choose_for_receiving(requested, refused).unwrap();
+        let none = MethodSet::EMPTY;
+        let epoll = Capabilities::new(BOTH.methods.with(Method::Splice));
+        let refused = none.with(Method::Splice);
+        let chosen = |requested, refused| choose_for_receiving(requested, &epoll, refused).unwrap();
         for requested in [Method::Auto, Method::Splice] {
-            assert_eq!(chosen(requested, MethodSet::EMPTY), Method::Splice);
+            assert_eq!(chosen(requested, none), Method::Splice);
             assert_eq!(chosen(requested, refused), Method::Copy);
         }
-        assert_eq!(chosen(Method::Copy, MethodSet::EMPTY), Method::Copy);
-        let error = choose_for_receiving(Method::Sendfile, MethodSet::EMPTY).unwrap_err();
-        assert!(error.is_unsupported());
+        assert_eq!(chosen(Method::Copy, none), Method::Copy);
+        for method in [Method::Sendfile, Method::RingFixed] {
+            let error = choose_for_receiving(method, &epoll, none).unwrap_err();
+            assert!(error.is_unsupported());
+        }
+    }
+
+    #[test]
+    fn a_ring_receives_unless_it_is_refused_or_another_method_was_asked_for() {
+        let none = MethodSet::EMPTY;
+        let methods = none.with(Method::Splice).with(Method::RingFixed);
+        let ring = Capabilities::new(methods);
+        let chosen = |requested, refused| choose_for_receiving(requested, &ring, refused).unwrap();
+        let refused = none.with(Method::RingFixed);
+        assert_eq!(chosen(Method::Auto, none), Method::RingFixed);
+        assert_eq!(chosen(Method::Auto, refused), Method::Splice);
+        assert_eq!(chosen(Method::Auto, methods), Method::Copy);
+        assert_eq!(chosen(Method::RingFixed, none), Method::RingFixed);
+        assert_eq!(chosen(Method::RingFixed, refused), Method::Copy);
+        assert_eq!(chosen(Method::Splice, none), Method::Splice);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use std::io;
 pub use arena::{AlreadyReserved, ArenaOptions, arena_options, poisonings};
 pub use mapping::{Lent, Mapping, find};
 use rustix::io::Errno;
-pub(crate) use sys::{receive_low_water, set_receive_low_water, trim_heap};
+pub(crate) use sys::{SocketOption, set_socket_option, socket_option, trim_heap};
 
 /// Why a region cannot be lent. Never a reason to fail: the caller streams owned chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,7 @@ pub mod heap;
 pub mod lent;
 pub mod low_water;
 mod method;
+pub mod peek_offset;
 mod progress;
 mod rate;
 mod region;

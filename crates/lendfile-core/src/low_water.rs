@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use crate::lent;
+use crate::lent::{self, SocketOption};
 
 /// The socket's mark, in bytes; 1 unless it was set.
 ///
@@ -11,7 +11,10 @@ use crate::lent;
 ///
 /// Those of `getsockopt(2)`.
 pub fn of(socket: impl AsFd) -> io::Result<i32> {
-    Ok(lent::receive_low_water(socket.as_fd())?)
+    Ok(lent::socket_option(
+        socket.as_fd(),
+        SocketOption::ReceiveLowWater,
+    )?)
 }
 
 /// Sets it. A TCP socket that has that much already, or has ended, is reported at once
@@ -21,7 +24,8 @@ pub fn of(socket: impl AsFd) -> io::Result<i32> {
 ///
 /// Those of `setsockopt(2)`.
 pub fn set(socket: impl AsFd, bytes: i32) -> io::Result<()> {
-    Ok(lent::set_receive_low_water(socket.as_fd(), bytes)?)
+    let option = SocketOption::ReceiveLowWater;
+    Ok(lent::set_socket_option(socket.as_fd(), option, bytes)?)
 }
 
 #[cfg(test)]

@@ -22,7 +22,8 @@ pub enum Method {
     /// and sent apart, as [`Copy`](Method::Copy), since nothing but `read` tells a page's zeros
     /// from those behind the end of a file that has become shorter.
     Mmap,
-    /// Reads into buffers registered with a ring and sends from them: one copy in, one out.
+    /// Reads into buffers registered with a ring and sends from them: one copy in, one out. Receiving
+    /// to a file, the other way round.
     RingFixed,
     /// A ring's splice from file to pipe, which waits for the disk; `splice(2)` from pipe to
     /// socket.

@@ -36,13 +36,23 @@ impl<'a> Destination<'a> {
         }
     }
 
+    /// The file.
+    pub(crate) fn file(&self) -> BorrowedFd<'a> {
+        self.file
+    }
+
+    /// Notes that so many bytes are in the file.
+    pub(crate) fn advance(&mut self, bytes: u64) {
+        self.offset += bytes;
+    }
+
     /// Where the next byte goes.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Splices what is in `pipe` to the file, some of it or all.
-    pub(crate) fn take_from(&mut self, pipe: &mut Pipe) -> io::Result<usize> {
+    /// Splices what is in `pipe` to its place in the file, some of it or all.
+    pub(crate) fn take_from(&self, pipe: &mut Pipe) -> io::Result<usize> {
         loop {
             let mut offset = self.offset;
             let spliced = rustix::pipe::splice(
@@ -57,7 +67,6 @@ impl<'a> Destination<'a> {
                 Ok(0) => return Err(IoErrorKind::WriteZero.into()),
                 Ok(n) => {
                     pipe.drained(n);
-                    self.offset += n as u64;
                     return Ok(n);
                 }
                 Err(Errno::INTR) => {}
@@ -66,15 +75,12 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// Writes some of `bytes`, or all.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes some of `bytes` to their place, or all.
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match rustix::io::pwrite(self.file, bytes, self.offset) {
                 Ok(0) => return Err(IoErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    self.offset += n as u64;
-                    return Ok(n);
-                }
+                Ok(n) => return Ok(n),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }

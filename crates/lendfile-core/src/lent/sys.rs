@@ -15,8 +15,8 @@ use std::sync::atomic::Ordering;
 pub(super) use guard::install_guard;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MremapFlags, ProtFlags};
+pub(crate) use syscalls::{SocketOption, set_socket_option, socket_option, trim_heap};
 pub(super) use syscalls::{cachestat, mincore};
-pub(crate) use syscalls::{receive_low_water, set_receive_low_water, trim_heap};
 
 use super::Mapping;
 use super::arena::{Arena, SlotId};

@@ -16,6 +16,7 @@ use crate::borrowed::{receive, shutdown_write};
 use crate::destination::read_out;
 use crate::options::Fallback;
 use crate::pace::{Pacer, poll_allowance};
+use crate::sender::CAPABILITIES;
 use crate::socket::is_transient;
 use crate::turn::yield_turn;
 use crate::{Pipe, Socket, TransferOptions, copy, plumbing};
@@ -208,7 +209,8 @@ impl<'a, F: Socket, T: Socket> Direction<'a, F, T> {
     }
 
     fn take(&mut self, max: usize) -> io::Result<usize> {
-        let method = capabilities::choose_for_receiving(self.requested, self.refused)?;
+        let method =
+            capabilities::choose_for_receiving(self.requested, &CAPABILITIES, self.refused)?;
         if method != Method::Splice {
             return self.take_copy(max);
         }

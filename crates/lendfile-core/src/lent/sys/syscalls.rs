@@ -86,8 +86,26 @@ pub(in crate::lent) fn mincore(fd: BorrowedFd<'_>, offset: u64, len: usize) -> R
     Ok(resident.iter().map(|page| u64::from(page & 1)).sum())
 }
 
-/// `SO_RCVLOWAT`, in bytes.
-pub(crate) fn receive_low_water(socket: BorrowedFd<'_>) -> Result<i32, Errno> {
+/// A socket's settings that rustix has no call for; all are ints.
+#[derive(Clone, Copy)]
+pub(crate) enum SocketOption {
+    /// `SO_PEEK_OFF`.
+    PeekOffset,
+    /// `SO_RCVLOWAT`.
+    ReceiveLowWater,
+}
+
+impl SocketOption {
+    fn number(self) -> libc::c_int {
+        match self {
+            Self::PeekOffset => libc::SO_PEEK_OFF,
+            Self::ReceiveLowWater => libc::SO_RCVLOWAT,
+        }
+    }
+}
+
+/// What is set.
+pub(crate) fn socket_option(socket: BorrowedFd<'_>, option: SocketOption) -> Result<i32, Errno> {
     let mut value: libc::c_int = 0;
     let mut len = INT_LEN;
     // SAFETY: the kernel writes at most `len` bytes to `value`, and its length to `len`; both live
@@ -96,7 +114,7 @@ pub(crate) fn receive_low_water(socket: BorrowedFd<'_>) -> Result<i32, Errno> {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_RCVLOWAT,
+            option.number(),
             (&raw mut value).cast(),
             &raw mut len,
         )
@@ -108,15 +126,19 @@ pub(crate) fn receive_low_water(socket: BorrowedFd<'_>) -> Result<i32, Errno> {
     }
 }
 
-/// Sets `SO_RCVLOWAT`.
-pub(crate) fn set_receive_low_water(socket: BorrowedFd<'_>, bytes: i32) -> Result<(), Errno> {
-    // SAFETY: the kernel reads an int from `bytes`, which lives across the call.
+/// Sets it.
+pub(crate) fn set_socket_option(
+    socket: BorrowedFd<'_>,
+    option: SocketOption,
+    value: i32,
+) -> Result<(), Errno> {
+    // SAFETY: the kernel reads an int from `value`, which lives across the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_RCVLOWAT,
-            (&raw const bytes).cast(),
+            option.number(),
+            (&raw const value).cast(),
             INT_LEN,
         )
     };
