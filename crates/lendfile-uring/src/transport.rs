@@ -97,19 +97,16 @@ impl<S: Socket> UringTransport<S> {
         continuation: Continuation,
         method: Method,
     ) -> Option<Poll<Result<Sent, Stop>>> {
-        let socket = self.epoll.socket();
-        let duplicate = &mut self.duplicate;
-        let (under_way, waits) = (&mut self.under_way, &mut self.waits);
+        let by_ring = match method {
+            Method::RingSplice => match self.duplicate() {
+                Ok(duplicate) => Some(duplicate),
+                Err(error) => return Some(Poll::Ready(Err(Stop::Missing(error)))),
+            },
+            _ => None,
+        };
         let place = self.place.as_ref()?;
-        place.with(|ring, flow| {
-            let duplicate = match duplicate {
-                Some(duplicate) => Some(&*duplicate),
-                None if method == Method::RingSplice => match socket.as_fd().try_clone_to_owned() {
-                    Ok(fd) => Some(&*duplicate.insert(Arc::new(fd))),
-                    Err(error) => return Poll::Ready(Err(Stop::Missing(error))),
-                },
-                None => None,
-            };
+        let socket = self.epoll.socket();
+        let (sent, is_draining, waits) = place.with(|ring, flow| {
             let mut drain = Drain {
                 ring,
                 flow,
@@ -121,20 +118,29 @@ impl<S: Socket> UringTransport<S> {
                     method,
                 },
             };
-            let sent = match duplicate {
-                Some(duplicate) if method == Method::RingSplice => {
-                    drain.poll_by_ring(cx, duplicate)
-                }
-                _ => drain.poll_inline(cx),
+            let sent = match &by_ring {
+                Some(duplicate) => drain.poll_by_ring(cx, duplicate),
+                None => drain.poll_inline(cx),
             };
-            *under_way = match (&sent, &flow.drain) {
-                (Poll::Ready(Err(Stop::Unclaimed)), _) => UnderWay::Lost,
-                (_, Some(_)) => UnderWay::Bytes,
-                (_, None) => UnderWay::Nothing,
-            };
-            *waits = flow.waits;
-            sent
-        })
+            (sent, flow.drain.is_some(), flow.waits)
+        })?;
+        self.waits = waits;
+        self.under_way = match sent {
+            Poll::Ready(Err(Stop::Unclaimed)) => UnderWay::Lost,
+            _ if is_draining => UnderWay::Bytes,
+            _ => UnderWay::Nothing,
+        };
+        Some(sent)
+    }
+
+    /// The socket's descriptor once more, made when it is first needed.
+    fn duplicate(&mut self) -> io::Result<Arc<OwnedFd>> {
+        if let Some(duplicate) = &self.duplicate {
+            return Ok(duplicate.clone());
+        }
+        let duplicate = Arc::new(self.epoll.socket().as_fd().try_clone_to_owned()?);
+        self.duplicate = Some(duplicate.clone());
+        Ok(duplicate)
     }
 
     /// Tries the methods from the one that was asked for downwards.
