@@ -69,6 +69,47 @@ pub struct Mount {
     server: Option<Server>,
 }
 
+/// A filesystem of its own that holds 1 MiB; unmounted when dropped.
+#[derive(Debug)]
+pub struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    /// Mounts one; `None`, with the reason printed, where that is not allowed.
+    ///
+    /// # Panics
+    ///
+    /// If `LENDFILE_REQUIRE` contains `mount` and it is not allowed.
+    pub fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+            .arg(dir.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(dir)),
+            Ok(output) => {
+                process::skip("mount", &String::from_utf8_lossy(&output.stderr));
+                None
+            }
+            Err(error) => {
+                process::skip("mount", &format!("mount: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        _ = Command::new("umount").arg(self.path()).status();
+    }
+}
+
 /// A FUSE server, and the file that ends its connection.
 #[derive(Debug)]
 struct Server {

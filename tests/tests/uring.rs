@@ -6,6 +6,8 @@ mod aborts;
 mod bounds;
 #[path = "uring/cold.rs"]
 mod cold;
+#[path = "uring/recv_file.rs"]
+mod recv_file;
 #[path = "uring/support.rs"]
 mod support;
 #[path = "uring/unavailable.rs"]

@@ -11,10 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use lendfile_core::{Continuation, FileRegion, Method, OpenFile, statistics};
+use lendfile_core::{Continuation, FileRegion, Method, OpenFile};
 use rustix::io::Errno;
 
-use crate::budget::Share;
 use crate::direct::DirectFile;
 use crate::ring::Ring;
 use crate::sys::{InFlight, Operation, Source};
@@ -25,10 +24,10 @@ const WINDOWS: usize = 2;
 
 /// System calls for one operation: one gives it to the kernel, one the no-op behind the operation
 /// before it ([`sys::flush`](crate::sys)).
-const ENTERS: u32 = 2;
+pub(crate) const ENTERS: u32 = 2;
 
-/// How often in a row filling may be interrupted before that is an error.
-const INTERRUPTIONS: u32 = 16;
+/// How often in a row an operation may be interrupted before that is an error.
+pub(crate) const INTERRUPTIONS: u32 = 16;
 
 /// ERESTARTSYS, which the kernel hides from system calls but not from rings
 /// (include/linux/errno.h).
@@ -108,9 +107,8 @@ impl Flow {
         self.aim(demand);
         loop {
             if self.windows.is_empty() {
-                let Some(share) = share(ring, demand.kind()) else {
-                    statistics::RING_WAITS.increment();
-                    ring.budget(demand.kind()).wait(key, cx);
+                let Some(share) = ring.share(demand.kind()) else {
+                    ring.wait_for_share(demand.kind(), key, cx);
                     self.waits = true;
                     return Poll::Pending;
                 };
@@ -313,18 +311,6 @@ impl Flow {
         Origin {
             source: Source::Cached(file.clone()),
             alignment: 1,
-        }
-    }
-}
-
-/// A share of the thread's windows: one that is left, or that of a connection which can do nothing
-/// with it now.
-fn share(ring: &Rc<Ring>, kind: Kind) -> Option<Rc<Share>> {
-    loop {
-        match ring.budget(kind).take() {
-            Some(share) => return Some(share),
-            None if ring.rob() => {}
-            None => return None,
         }
     }
 }

@@ -12,14 +12,14 @@ pub struct Options {
     /// take what was filled gives it up when another one needs it; one whose write is neither
     /// polled nor dropped keeps it. Default 32.
     pub windows: usize,
-    /// Registered buffers for `ring-fixed`; fewer if `RLIMIT_MEMLOCK` does not allow so many.
+    /// Registered buffers for `ring-fixed` and [`recv_file`](crate::recv_file()); fewer if `RLIMIT_MEMLOCK` does not allow so many.
     /// Registered when the first is used. Default 16.
     pub buffers: usize,
     /// Bytes of a registered buffer, rounded up to a multiple of 4096, at most 1 GiB less 4096.
     /// Default 256 KiB.
     pub buffer_bytes: usize,
-    /// Has `ring-fixed` read past the page cache (`O_DIRECT`), where the filesystem can. Default
-    /// false.
+    /// Has `ring-fixed` read, and [`recv_file`](crate::recv_file()) write, past the page cache
+    /// (`O_DIRECT`), where the filesystem can. Default false.
     pub direct_io: bool,
 }
 

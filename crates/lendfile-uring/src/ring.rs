@@ -1,5 +1,5 @@
-//! What a thread with a ring has besides tokio-uring's runtime: its connections' flows, its bounds,
-//! its registered buffers.
+//! What a thread with a ring has besides tokio-uring's runtime: its connections' flows and intakes,
+//! its bounds, its registered buffers.
 //!
 //! Transports must be `Send`, as hyper and axum want them, and nothing of tokio-uring is. So all
 //! that belongs to the ring stays here, in a table of the thread, and a transport has only the
@@ -11,14 +11,16 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Context;
 
 use lendfile_core::{Capabilities, Error, ErrorKind, statistics};
 use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::Options;
-use crate::budget::Budget;
+use crate::budget::{Budget, Share};
 use crate::flow::Flow;
+use crate::intake::Intake;
 use crate::sys::{Buffer, Buffers, InFlight, Operation};
 use crate::window::Kind;
 
@@ -44,14 +46,22 @@ pub(crate) struct Ring {
     pipe_budget: Rc<Budget>,
     buffer_budget: Rc<Budget>,
     buffers: OnceCell<Option<Buffers>>,
-    /// `None` while the flow is being polled.
-    flows: RefCell<Slab<Option<Box<Flow>>>>,
+    /// `None` while the tenant is being polled.
+    tenants: RefCell<Slab<Option<Tenant>>>,
     /// Flows that wait for their sockets and have something filled, the longest first.
     parked: RefCell<VecDeque<usize>>,
     orphans: Arc<Orphans>,
 }
 
-/// Places whose transports were dropped on other threads.
+/// What has a place in the table.
+enum Tenant {
+    /// From a file to a socket.
+    Flow(Box<Flow>),
+    /// From a socket to a file.
+    Intake(Box<Intake>),
+}
+
+/// Places whose owners were dropped on other threads.
 #[derive(Default)]
 struct Orphans {
     keys: Mutex<Vec<usize>>,
@@ -88,7 +98,7 @@ impl Ring {
                 pipe_budget: Budget::new(options.windows),
                 buffer_budget: Budget::new(options.windows.min(options.buffers)),
                 buffers: OnceCell::new(),
-                flows: RefCell::default(),
+                tenants: RefCell::default(),
                 parked: RefCell::default(),
                 orphans: Arc::default(),
                 options,
@@ -121,12 +131,12 @@ impl Ring {
         Entered(self.clone())
     }
 
-    /// Ends all flows; from now on nothing is submitted any more. What is in flight stays in
+    /// Ends all that has a place; from now on nothing is submitted any more. What is in flight stays in
     /// flight, and is owned by tokio-uring from now on.
     pub(crate) fn close(&self) {
         self.closing.set(true);
-        let flows = self.flows.take();
-        drop(flows);
+        let tenants = self.tenants.take();
+        drop(tenants);
         self.pipe_budget.wake_all();
         self.buffer_budget.wake_all();
     }
@@ -137,9 +147,18 @@ impl Ring {
     }
 
     /// A place for a new transport.
-    pub(crate) fn place(self: &Rc<Self>) -> Place {
+    pub(crate) fn flow_place(&self) -> Place {
+        self.place(Tenant::Flow(Box::default()))
+    }
+
+    /// A place for a new reception.
+    pub(crate) fn intake_place(&self) -> Place {
+        self.place(Tenant::Intake(Box::default()))
+    }
+
+    fn place(&self, tenant: Tenant) -> Place {
         Place {
-            key: self.flows.borrow_mut().insert(Some(Box::default())),
+            key: self.tenants.borrow_mut().insert(Some(tenant)),
             ring: self.id,
             orphans: self.orphans.clone(),
         }
@@ -172,6 +191,24 @@ impl Ring {
         }
     }
 
+    /// A share of the thread's windows: one that is left, or that of a flow which can do nothing with
+    /// it now.
+    pub(crate) fn share(&self, kind: Kind) -> Option<Rc<Share>> {
+        loop {
+            match self.budget(kind).take() {
+                Some(share) => return Some(share),
+                None if self.rob() => {}
+                None => return None,
+            }
+        }
+    }
+
+    /// Has the task of the tenant at `key` woken when it may find a share; counted.
+    pub(crate) fn wait_for_share(&self, kind: Kind, key: usize, cx: &Context<'_>) {
+        statistics::RING_WAITS.increment();
+        self.budget(kind).wait(key, cx);
+    }
+
     /// A registered buffer; `None` if all are in use or none can be registered.
     pub(crate) fn buffer(&self) -> Option<Buffer> {
         let buffers = self.buffers.get_or_init(|| {
@@ -196,37 +233,39 @@ impl Ring {
 
     /// Takes from the flow that has waited longest for its socket what was filled for it, which is
     /// filled again when the socket takes bytes. Returns whether there was one.
-    pub(crate) fn rob(&self) -> bool {
+    fn rob(&self) -> bool {
         let Some(key) = self.parked.borrow_mut().pop_front() else {
             return false;
         };
         // Taken out, since what is given up wakes tasks and goes back to a pool.
-        if let Some(mut flow) = self.take(key) {
-            flow.give_up();
-            self.put(key, flow);
+        if let Some(mut tenant) = self.take(key) {
+            if let Tenant::Flow(flow) = &mut tenant {
+                flow.give_up();
+            }
+            self.put(key, tenant);
         }
         true
     }
 
-    fn take(&self, key: usize) -> Option<Box<Flow>> {
-        self.flows.borrow_mut().get_mut(key)?.take()
+    fn take(&self, key: usize) -> Option<Tenant> {
+        self.tenants.borrow_mut().get_mut(key)?.take()
     }
 
-    fn put(&self, key: usize, flow: Box<Flow>) {
-        if let Some(slot) = self.flows.borrow_mut().get_mut(key) {
-            *slot = Some(flow);
+    fn put(&self, key: usize, tenant: Tenant) {
+        if let Some(slot) = self.tenants.borrow_mut().get_mut(key) {
+            *slot = Some(tenant);
         }
     }
 
     fn remove(&self, key: usize) {
         self.unpark(key);
-        let flow = self.flows.borrow_mut().try_remove(key);
-        drop(flow);
+        let tenant = self.tenants.borrow_mut().try_remove(key);
+        drop(tenant);
         self.stop_waiting(key);
         self.pass_on();
     }
 
-    /// Notes that the flow at `key` waits for no share.
+    /// Notes that the tenant at `key` waits for no share.
     pub(crate) fn stop_waiting(&self, key: usize) {
         self.pipe_budget.forget(key);
         self.buffer_budget.forget(key);
@@ -244,7 +283,7 @@ impl Ring {
         }
     }
 
-    /// Removes the flows whose transports are dropped on other threads: they may have a socket open,
+    /// Removes those whose owners are dropped on other threads: they may have a socket or a file open,
     /// and windows that others wait for. A task of the ring's thread; it never ends.
     pub(crate) async fn bury_orphans(self: Rc<Self>) {
         loop {
@@ -277,7 +316,7 @@ impl Drop for Entered {
     }
 }
 
-/// A transport's place in the table of the thread it was made on.
+/// A transport's or reception's place in the table of the thread it was made on.
 pub(crate) struct Place {
     key: usize,
     ring: u64,
@@ -292,11 +331,26 @@ impl Place {
     /// Runs `f` on the transport's flow; `None` where the thread's ring is not the one that the
     /// place is of, or cannot be used now.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&Rc<Ring>, &mut Flow) -> R) -> Option<R> {
+        self.with_tenant(|ring, tenant| match tenant {
+            Tenant::Flow(flow) => Some(f(ring, flow)),
+            Tenant::Intake(_) => None,
+        })
+    }
+
+    /// The same for a reception's intake.
+    pub(crate) fn with_intake<R>(&self, f: impl FnOnce(&Rc<Ring>, &mut Intake) -> R) -> Option<R> {
+        self.with_tenant(|ring, tenant| match tenant {
+            Tenant::Intake(intake) => Some(f(ring, intake)),
+            Tenant::Flow(_) => None,
+        })
+    }
+
+    fn with_tenant<R>(&self, f: impl FnOnce(&Rc<Ring>, &mut Tenant) -> Option<R>) -> Option<R> {
         let ring = Ring::current().filter(|ring| ring.id == self.ring)?;
-        let mut flow = ring.take(self.key)?;
-        let result = f(&ring, &mut flow);
-        ring.put(self.key, flow);
-        Some(result)
+        let mut tenant = ring.take(self.key)?;
+        let result = f(&ring, &mut tenant);
+        ring.put(self.key, tenant);
+        result
     }
 }
 

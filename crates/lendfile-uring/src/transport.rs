@@ -64,7 +64,7 @@ impl<S: Socket> UringTransport<S> {
             epoll: EpollTransport::new(socket),
             method: Method::Auto,
             capabilities,
-            place: Ring::current().map(|ring| ring.place()),
+            place: Ring::current().map(|ring| ring.flow_place()),
             duplicate: None,
             cold_at: None,
             by_ring: false,

@@ -3,50 +3,16 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
-use std::process::Command;
 
 use lendfile_core::{FileRegion, Method, OpenFile, Outcome, statistics};
 use lendfile_epoll::{Socket, TransferOptions, recv_file, relay, send_file};
 use lendfile_tests::content;
-use lendfile_tests::process::{descriptors, skip, take_descriptors};
+use lendfile_tests::mounts::SmallDisk;
+use lendfile_tests::process::{descriptors, take_descriptors};
 
 use super::*;
 
 const METHODS: [Method; 2] = [Method::Copy, Method::Splice];
-
-/// A filesystem of its own that holds 1 MiB; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-            .arg(dir.path())
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(dir)),
-            Ok(output) => {
-                skip("mount", &String::from_utf8_lossy(&output.stderr));
-                None
-            }
-            Err(error) => {
-                skip("mount", &format!("mount: {error}"));
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        _ = Command::new("umount").arg(self.path()).status();
-    }
-}
 
 #[tokio::test]
 async fn on_a_full_disk_every_byte_is_in_the_file_the_failure_or_the_socket() {

@@ -14,7 +14,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use crate::support::{Files, alone, over_unix, read_all, received, send};
 
 /// Whether the byte at `offset` is in the page cache; `None` if the filesystem does not say.
-fn is_cached(file: &File, offset: u64) -> Option<bool> {
+pub(crate) fn is_cached(file: &File, offset: u64) -> Option<bool> {
     let mut byte = [0];
     match preadv2(
         file,

@@ -92,13 +92,18 @@ impl Buffer {
         &self.memory()[self.start..][range]
     }
 
-    /// Where the kernel is to put `len` bytes, and the number it was registered by.
-    pub(super) fn target(&mut self, len: u32) -> (*mut u8, u16) {
+    /// The same, to be written to.
+    pub(crate) fn slice_mut(&mut self, range: Range<usize>) -> &mut [u8] {
         let start = self.start;
         let memory = self.memory.as_mut().expect("taken only in drop");
-        let index = memory.buf_index();
-        assert!(len as usize <= self.bytes, "no more than it can hold");
-        (memory[start..].as_mut_ptr(), index)
+        &mut memory[start..][range]
+    }
+
+    /// Where the kernel is to put bytes, or to find them, and the number it was registered by.
+    pub(super) fn place(&mut self, range: Range<usize>) -> (*mut u8, u16) {
+        assert!(range.end <= self.bytes, "no more than it can hold");
+        let index = self.memory().buf_index();
+        (self.slice_mut(range).as_mut_ptr(), index)
     }
 
     fn memory(&self) -> &FixedBuf {

@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -118,13 +119,39 @@ impl Operation {
             Source::Cached(file) => Descriptor::File(file.clone()),
             Source::Direct(fd) => Descriptor::Other(fd.clone()),
         };
-        let (memory, index) = buffer.target(len);
+        let (memory, index) = buffer.place(0..len as usize);
         let entry = opcode::ReadFixed::new(from.number(), memory, len, index)
             .offset(offset)
             .build();
-        let mut operation = Self::new(entry, [Some(from), None]);
-        operation.buffer = Some(buffer);
-        operation
+        Self::new(entry, [Some(from), None]).with(buffer)
+    }
+
+    /// The bytes `range` of a registered buffer to `file` at `offset`. The completion tells how many
+    /// were written, and gives the buffer back.
+    ///
+    /// # Errors
+    ///
+    /// If it is more than one operation can write.
+    pub(crate) fn write_fixed(
+        file: &Arc<OwnedFd>,
+        offset: u64,
+        mut buffer: Buffer,
+        range: Range<usize>,
+    ) -> io::Result<Self> {
+        let to = Descriptor::Other(file.clone());
+        let len = u32::try_from(range.len()).map_err(io::Error::other)?;
+        let (memory, index) = buffer.place(range);
+        let entry = opcode::WriteFixed::new(to.number(), memory, len, index)
+            .offset(offset)
+            .build();
+        Ok(Self::new(entry, [Some(to), None]).with(buffer))
+    }
+
+    fn with(self, buffer: Buffer) -> Self {
+        Self {
+            buffer: Some(buffer),
+            ..self
+        }
     }
 
     fn new(entry: squeue::Entry, descriptors: [Option<Descriptor>; 2]) -> Self {

@@ -29,6 +29,7 @@ pub(crate) fn set_up(workers: u32, buffer_bytes: usize) -> Result<Setup, Reason>
     for (name, code) in [
         ("IORING_OP_SPLICE", opcode::Splice::CODE),
         ("IORING_OP_READ_FIXED", opcode::ReadFixed::CODE),
+        ("IORING_OP_WRITE_FIXED", opcode::WriteFixed::CODE),
         ("IORING_OP_FADVISE", opcode::Fadvise::CODE),
         ("IORING_OP_ASYNC_CANCEL", opcode::AsyncCancel::CODE),
         ("IORING_OP_NOP", opcode::Nop::CODE),
