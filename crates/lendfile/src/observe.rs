@@ -103,6 +103,8 @@ pub struct Exchange {
     pub duration: Duration,
     /// Whether it went through TLS.
     pub encrypted: bool,
+    /// When it ended.
+    pub(crate) ended: Instant,
     bytes: [u64; METHODS],
 }
 
@@ -282,7 +284,11 @@ impl Tally {
         }
         self.lent.fetch_add(transfer.len, Relaxed);
         for method in Method::ALL {
-            self.sent[method as usize].fetch_add(transfer.bytes_by(method), Relaxed);
+            // Nearly all go one way, and adding nothing costs as much as adding something.
+            match transfer.bytes_by(method) {
+                0 => {}
+                bytes => _ = self.sent[method as usize].fetch_add(bytes, Relaxed),
+            }
         }
     }
 
@@ -299,14 +305,16 @@ impl Tally {
             complete &= !self.cut_short.load(Relaxed);
         }
         bytes[Method::Copy as usize] += handed.saturating_sub(lent);
+        let ended = Instant::now();
         Exchange {
             status: StatusCode::from_u16(self.status.load(Relaxed)).ok(),
             outcome: match complete {
                 true => Outcome::Complete,
                 false => Outcome::Aborted,
             },
-            duration: self.started.elapsed(),
+            duration: ended.saturating_duration_since(self.started),
             encrypted: self.encrypted,
+            ended,
             bytes,
         }
     }

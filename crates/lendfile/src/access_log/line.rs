@@ -3,43 +3,44 @@
 //! Everything that comes from a client passes through [`escaped`] or [`json_escaped`].
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::header::{HOST, HeaderName, REFERER, USER_AGENT};
-use http::{HeaderMap, Version};
+use http::{HeaderMap, StatusCode, Version};
 use lendfile_core::Method;
-use smallvec::SmallVec;
 
 use super::LogFormat;
 use crate::observe::{Exchange, Head};
 
-/// Bytes of a line that need no allocation of their own: a target, a referer and a browser's name
-/// are some 200.
-const INLINE_BYTES: usize = 256;
-
 /// Bytes of one field at most; a client may send 64 KiB of them.
 const FIELD_BYTES: usize = 4 << 10;
+
+/// More than what a line has between the fields that come from the request.
+const BETWEEN_FIELDS: usize = 128;
 
 /// What is known of a line when the request begins. Opaque: only the log reads it.
 #[derive(Debug)]
 pub struct Line {
-    peer: Option<SocketAddr>,
+    peer: Option<IpAddr>,
     /// The fields that come from the request, escaped; those before the status, then those after.
-    text: SmallVec<[u8; INLINE_BYTES]>,
+    text: Vec<u8>,
     /// Where the latter begin.
     split: usize,
 }
 
 impl Line {
     pub(super) fn begin(format: LogFormat, head: &Head<'_>) -> Self {
-        let mut text = SmallVec::new();
+        let fields = Fields::of(format, head);
+        // One small allocation. Room within the line, for whatever may come, would be copied
+        // wherever the line goes, which costs more.
+        let mut text = Vec::with_capacity(fields.len() + BETWEEN_FIELDS);
         let split = match format {
-            LogFormat::Json => json_request(&mut text, head),
-            LogFormat::Common | LogFormat::Combined => request(&mut text, head, format),
+            LogFormat::Json => json_request(&mut text, &fields),
+            LogFormat::Common | LogFormat::Combined => request(&mut text, &fields, format),
         };
         Self {
-            peer: head.peer,
+            peer: head.peer.map(|peer| peer.ip()),
             text,
             split,
         }
@@ -54,15 +55,16 @@ impl Line {
         into: &mut Vec<u8>,
     ) {
         let (before, after) = self.text.split_at(self.split);
+        let ended = clock.time_of(exchange.ended);
         match format {
             LogFormat::Json => {
                 into.extend_from_slice(b"{\"time\":\"");
-                clock.rfc3339(SystemTime::now(), into);
+                clock.rfc3339(ended, into);
                 into.extend_from_slice(b"\",\"peer\":");
                 match self.peer {
                     Some(peer) => {
                         into.push(b'"');
-                        address(into, peer.ip());
+                        address(into, peer);
                         into.push(b'"');
                     }
                     None => into.extend_from_slice(b"null"),
@@ -74,17 +76,15 @@ impl Line {
             }
             LogFormat::Common | LogFormat::Combined => {
                 match self.peer {
-                    Some(peer) => address(into, peer.ip()),
+                    Some(peer) => address(into, peer),
                     None => into.push(b'-'),
                 }
                 into.extend_from_slice(b" - - [");
-                clock.common(SystemTime::now(), into);
+                clock.common(ended, into);
                 into.extend_from_slice(before);
                 // 499: the client went away before there was an answer, as nginx has it.
-                number(
-                    into,
-                    exchange.status.map_or(499, |status| status.as_u16().into()),
-                );
+                let status = exchange.status.as_ref().map_or("499", StatusCode::as_str);
+                into.extend_from_slice(status.as_bytes());
                 into.push(b' ');
                 number(into, exchange.bytes_sent());
                 into.extend_from_slice(after);
@@ -94,21 +94,65 @@ impl Line {
     }
 }
 
-type Text = SmallVec<[u8; INLINE_BYTES]>;
+/// What the client has a say in, not yet escaped.
+struct Fields<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    version: &'static [u8],
+    /// `None` if it is absent or not wanted, as the others.
+    host: Option<&'a [u8]>,
+    referer: Option<&'a [u8]>,
+    user_agent: Option<&'a [u8]>,
+}
 
-fn request(text: &mut Text, head: &Head<'_>, format: LogFormat) -> usize {
+impl<'a> Fields<'a> {
+    fn of(format: LogFormat, head: &Head<'a>) -> Self {
+        let authority = head.uri.authority().map(|host| host.as_str().as_bytes());
+        // As an HTTP/1.1 request line has it: path and query, or what CONNECT and `*` have.
+        let target = match head.uri.path_and_query() {
+            Some(path) => path.as_str().as_bytes(),
+            None => authority.unwrap_or(b"-"),
+        };
+        let wanted = |name| field(head.headers, &name);
+        let (host, referer, user_agent) = match format {
+            LogFormat::Common => (None, None, None),
+            LogFormat::Combined => (None, wanted(REFERER), wanted(USER_AGENT)),
+            LogFormat::Json => (
+                wanted(HOST).or(authority),
+                wanted(REFERER),
+                wanted(USER_AGENT),
+            ),
+        };
+        Self {
+            method: head.method.as_str().as_bytes(),
+            target: clipped(target),
+            version: version(head.version).as_bytes(),
+            host,
+            referer,
+            user_agent,
+        }
+    }
+
+    fn len(&self) -> usize {
+        let optional = [self.host, self.referer, self.user_agent];
+        let optional = optional.iter().flatten().map(|value| value.len());
+        self.method.len() + self.target.len() + optional.sum::<usize>()
+    }
+}
+
+fn request(text: &mut Vec<u8>, fields: &Fields<'_>, format: LogFormat) -> usize {
     text.extend_from_slice(b"] \"");
-    escaped(text, head.method.as_str().as_bytes());
+    escaped(text, fields.method);
     text.push(b' ');
-    target(text, head, escaped);
+    escaped(text, fields.target);
     text.push(b' ');
-    text.extend_from_slice(version(head.version).as_bytes());
+    text.extend_from_slice(fields.version);
     text.extend_from_slice(b"\" ");
     let split = text.len();
     if format == LogFormat::Combined {
-        for name in [REFERER, USER_AGENT] {
+        for value in [fields.referer, fields.user_agent] {
             text.extend_from_slice(b" \"");
-            match field(head.headers, &name) {
+            match value {
                 Some(value) => escaped(text, value),
                 None => text.push(b'-'),
             }
@@ -118,29 +162,27 @@ fn request(text: &mut Text, head: &Head<'_>, format: LogFormat) -> usize {
     split
 }
 
-fn json_request(text: &mut Text, head: &Head<'_>) -> usize {
+fn json_request(text: &mut Vec<u8>, fields: &Fields<'_>) -> usize {
     text.extend_from_slice(b",\"method\":\"");
-    json_escaped(text, head.method.as_str().as_bytes());
+    json_escaped(text, fields.method);
     text.extend_from_slice(b"\",\"target\":\"");
-    target(text, head, json_escaped);
+    json_escaped(text, fields.target);
     text.extend_from_slice(b"\",\"version\":\"");
-    text.extend_from_slice(version(head.version).as_bytes());
+    text.extend_from_slice(fields.version);
     text.extend_from_slice(b"\",\"host\":");
-    let host = field(head.headers, &HOST)
-        .or_else(|| head.uri.authority().map(|host| host.as_str().as_bytes()));
-    json_string(text, host);
+    json_string(text, fields.host);
     let split = text.len();
     text.extend_from_slice(b",\"referer\":");
-    json_string(text, field(head.headers, &REFERER));
+    json_string(text, fields.referer);
     text.extend_from_slice(b",\"user_agent\":");
-    json_string(text, field(head.headers, &USER_AGENT));
+    json_string(text, fields.user_agent);
     split
 }
 
 fn json_outcome(into: &mut Vec<u8>, exchange: &Exchange) {
     into.extend_from_slice(b",\"status\":");
     match exchange.status {
-        Some(status) => number(into, status.as_u16().into()),
+        Some(status) => into.extend_from_slice(status.as_str().as_bytes()),
         None => into.extend_from_slice(b"null"),
     }
     into.extend_from_slice(b",\"bytes\":");
@@ -164,15 +206,6 @@ fn json_outcome(into: &mut Vec<u8>, exchange: &Exchange) {
     );
 }
 
-/// The target as an HTTP/1.1 request line has it: path and query, or what CONNECT and `*` have.
-fn target(text: &mut Text, head: &Head<'_>, escape: fn(&mut Text, &[u8])) {
-    match (head.uri.path_and_query(), head.uri.authority()) {
-        (Some(path), _) => escape(text, clipped(path.as_str().as_bytes())),
-        (None, Some(authority)) => escape(text, clipped(authority.as_str().as_bytes())),
-        (None, None) => text.push(b'-'),
-    }
-}
-
 fn version(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "HTTP/0.9",
@@ -192,7 +225,7 @@ fn clipped(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.len().min(FIELD_BYTES)]
 }
 
-fn json_string(text: &mut Text, value: Option<&[u8]>) {
+fn json_string(text: &mut Vec<u8>, value: Option<&[u8]>) {
     match value {
         Some(value) => {
             text.push(b'"');
@@ -209,29 +242,31 @@ fn is_plain(byte: u8) -> bool {
 }
 
 /// Appends `bytes`, all but the plain ones as `prefix` and two hexadecimal digits.
-fn escape(text: &mut Text, mut bytes: &[u8], prefix: &[u8]) {
+fn escape(text: &mut Vec<u8>, bytes: &[u8], prefix: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    loop {
-        let plain = bytes.iter().take_while(|byte| is_plain(**byte)).count();
-        text.extend_from_slice(&bytes[..plain]);
-        let Some(byte) = bytes.get(plain) else {
-            return;
-        };
-        text.extend_from_slice(prefix);
-        text.push(DIGITS[usize::from(byte >> 4)]);
-        text.push(DIGITS[usize::from(byte & 15)]);
-        bytes = &bytes[plain + 1..];
+    // Nearly always; without a way out of the loop, it takes many bytes at a time.
+    if bytes.iter().fold(true, |all, byte| all & is_plain(*byte)) {
+        return text.extend_from_slice(bytes);
+    }
+    for byte in bytes {
+        if is_plain(*byte) {
+            text.push(*byte);
+        } else {
+            text.extend_from_slice(prefix);
+            text.push(DIGITS[usize::from(byte >> 4)]);
+            text.push(DIGITS[usize::from(byte & 15)]);
+        }
     }
 }
 
 /// As nginx escapes by default.
-fn escaped(text: &mut Text, bytes: &[u8]) {
+fn escaped(text: &mut Vec<u8>, bytes: &[u8]) {
     escape(text, bytes, b"\\x");
 }
 
 /// Bytes outside of ASCII are written as the ISO 8859-1 they were once meant to be, which loses
 /// nothing and is valid JSON whatever they were.
-fn json_escaped(text: &mut Text, bytes: &[u8]) {
+fn json_escaped(text: &mut Vec<u8>, bytes: &[u8]) {
     escape(text, bytes, b"\\u00");
 }
 
@@ -239,14 +274,21 @@ fn number(into: &mut Vec<u8>, number: u64) {
     into.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-fn address(into: &mut Vec<u8>, ip: IpAddr) {
+pub(super) fn address(into: &mut Vec<u8>, ip: IpAddr) {
     match ip.to_canonical() {
-        // std's way costs four times as much.
+        // std's way costs more than four times as much.
         IpAddr::V4(ip) => {
-            let [a, b, c, d] = ip.octets();
-            for (octet, end) in [(a, &b"."[..]), (b, b"."), (c, b"."), (d, b"")] {
-                into.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
-                into.extend_from_slice(end);
+            for (at, octet) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    into.push(b'.');
+                }
+                if octet >= 100 {
+                    into.push(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    into.push(b'0' + octet / 10 % 10);
+                }
+                into.push(b'0' + octet % 10);
             }
         }
         IpAddr::V6(ip) => {
@@ -256,9 +298,14 @@ fn address(into: &mut Vec<u8>, ip: IpAddr) {
     }
 }
 
-/// The time, formatted once a second.
+/// How long the system's clock is taken to go as steadily as that which is never set.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// The time of day, read and formatted once a second.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
+    /// One moment by both clocks.
+    read: Option<(Instant, SystemTime)>,
     /// `None` before the first look.
     second: Option<u64>,
     /// `26/Nov/2026:05:48:04 +0000`
@@ -268,6 +315,16 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// The time of day at a moment that has just been. (A look at a clock may take 40 ns, and every
+    /// exchange has had two. When the system's clock is set, lines have it within [`STEADY`].)
+    pub(super) fn time_of(&mut self, moment: Instant) -> SystemTime {
+        let (then, time) = match self.read {
+            Some(read) if moment.saturating_duration_since(read.0) < STEADY => read,
+            _ => *self.read.insert((Instant::now(), SystemTime::now())),
+        };
+        time + moment.saturating_duration_since(then)
+    }
+
     pub(super) fn common(&mut self, now: SystemTime, into: &mut Vec<u8>) {
         self.look(now);
         into.extend_from_slice(&self.common);

@@ -1,14 +1,15 @@
 use std::fs;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Request, StatusCode};
 
-use super::line::Clock;
+use super::line::{Clock, address};
 use super::writer::{Target, Writer, open};
 use super::*;
 use crate::observe::{Head, Tally};
@@ -107,6 +108,40 @@ fn times_are_those_of_the_calendar() {
         clock.rfc3339(now, &mut b);
         assert_eq!(String::from_utf8(a).unwrap(), common);
         assert_eq!(String::from_utf8(b).unwrap(), rfc3339);
+    }
+}
+
+#[test]
+fn the_time_of_day_at_a_moment_is_reckoned_from_one_look_at_the_clock() {
+    let mut clock = Clock::default();
+    let time = SystemTime::now();
+    let moment = Instant::now();
+    for millis in [0, 1, 300, 999, 5_000, 5_001, 0] {
+        let later = Duration::from_millis(millis);
+        let reckoned = clock.time_of(moment + later);
+        let off = reckoned.duration_since(time + later);
+        // Not earlier, and later only as long as this takes.
+        assert!(
+            off.is_ok_and(|off| off < Duration::from_secs(30)),
+            "{millis}"
+        );
+    }
+}
+
+#[test]
+fn addresses_are_written_as_std_does() {
+    let addresses = [
+        "0.0.0.0",
+        "9.10.99.100",
+        "255.1.20.205",
+        "::1",
+        "::ffff:1.2.3.4",
+    ];
+    for ip in addresses.map(|ip| ip.parse::<IpAddr>().unwrap()) {
+        let mut into = Vec::new();
+        address(&mut into, ip);
+        let expected = ip.to_canonical().to_string();
+        assert_eq!(String::from_utf8(into).unwrap(), expected);
     }
 }
 
