@@ -182,12 +182,17 @@ async fn the_cork_is_off_when_bytes_from_memory_are_the_last() {
 }
 
 #[tokio::test]
-async fn under_bbr_nothing_is_corked() {
+async fn under_bbr_only_large_bodies_are_corked() {
     let (_dir, file) = large_file();
     let Ok((mut transport, _peer)) = with_congestion_control("bbr") else {
         return lendfile_tests::process::skip("bbr", "this kernel has no BBR");
     };
-    let mut region = FileRegion::whole(file);
+    sockopt::set_socket_send_buffer_size(transport.socket(), 64 << 10).unwrap();
+    let mut region = FileRegion::new(file.clone(), 0, (2 << 20) - 1).unwrap();
     fill(&mut transport, &mut region).await;
+    assert!(!region.is_empty(), "the body has not ended yet");
     assert!(!is_corked(&transport));
+    let (mut transport, _peer) = with_congestion_control("bbr").unwrap();
+    fill(&mut transport, &mut FileRegion::whole(file)).await;
+    assert!(is_corked(&transport));
 }

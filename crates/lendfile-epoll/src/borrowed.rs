@@ -87,8 +87,8 @@ impl<S: Socket> Socket for Borrowed<'_, S> {
         self.0.try_write_io(operation)
     }
 
-    fn gains_by_cork(&self) -> bool {
-        self.0.gains_by_cork()
+    fn corked_from(&self) -> Option<u64> {
+        self.0.corked_from()
     }
 
     fn has_low_water_mark(&self) -> bool {

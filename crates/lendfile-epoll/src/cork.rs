@@ -2,47 +2,59 @@
 //!
 //! sendfile feeds the socket 64 KiB at a time; each batch ends in a partial segment, which is sent
 //! as it is unless the socket is corked. Loss-based congestion controls gain by the cork (cubic,
-//! 1 MiB: +15 % over veth, +40 % over loopback); BBR paces by delivery rate and loses by it
-//! (−10…−20 %). Measured on Linux 6.18; see benches/record.
+//! 1 MiB: +15 % over veth, +40 % over loopback). BBR, which paces, loses 20 % at 1 MiB and gains 12 to
+//! 46 % from 2 MiB on, with a quarter less CPU. Measured on Linux 6.18 in two namespaces;
+//! benches/record/2026-11-26-cork-bbr.md.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use lendfile_core::Continuation;
 use rustix::net::sockopt;
 
-/// Bodies below this many bytes are not corked: at 64 KiB, MSG_MORE on the head alone was faster
+/// Bodies below this many bytes are never corked: at 64 KiB, MSG_MORE on the head alone was faster
 /// under cubic and under BBR (facts measured with two namespaces, veth, MTU 1500), and two more
 /// system calls weigh more.
 const CORK_FROM_BYTES: u64 = 128 << 10;
 
-/// Whether this socket's congestion control gains by the cork.
-pub(crate) fn gains(socket: BorrowedFd<'_>) -> bool {
-    sockopt::tcp_congestion(socket).is_ok_and(|name| !name.starts_with("bbr"))
+/// The same under BBR.
+const CORK_FROM_BYTES_BBR: u64 = 2 << 20;
+
+/// Bytes from which a body gains by the cork under this socket's congestion control.
+pub(crate) fn gains_from(socket: BorrowedFd<'_>) -> Option<u64> {
+    let name = sockopt::tcp_congestion(socket).ok()?;
+    Some(match name.starts_with("bbr") {
+        true => CORK_FROM_BYTES_BBR,
+        false => CORK_FROM_BYTES,
+    })
 }
 
 /// The cork of one connection.
 #[derive(Debug)]
 pub(crate) struct Cork {
-    allowed: bool,
+    /// The shortest body that gains by it; none does after a refusal.
+    from: Option<u64>,
     set: bool,
 }
 
 impl Cork {
-    pub(crate) fn new(allowed: bool) -> Self {
-        Self {
-            allowed,
-            set: false,
-        }
+    pub(crate) fn new(from: Option<u64>) -> Self {
+        Self { from, set: false }
     }
 
     /// Before `len` bytes of a file are sent. What follows at once (the next HTTP/2 frame, the end
-    /// of a chunk) is to share their last segment, which sendfile cannot be told by a flag.
+    /// of a chunk) is to share their last segment, which sendfile cannot be told by a flag; under
+    /// BBR only if they are many.
     pub(crate) fn hold(&mut self, socket: impl AsFd, len: u64, continuation: Continuation) {
-        let gains = len >= CORK_FROM_BYTES || continuation == Continuation::More;
-        if self.allowed && !self.set && gains {
-            // A refusal costs nothing but segments; not asked again.
+        let Some(from) = self.from.filter(|_| !self.set) else {
+            return;
+        };
+        let shares = continuation == Continuation::More && from <= CORK_FROM_BYTES;
+        if len >= from || shares {
             self.set = sockopt::set_tcp_cork(socket, true).is_ok();
-            self.allowed = self.set;
+            if !self.set {
+                // A refusal costs nothing but segments; not asked again.
+                self.from = None;
+            }
         }
     }
 

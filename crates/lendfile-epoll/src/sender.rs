@@ -69,7 +69,7 @@ impl FileSender {
         Self {
             method: Method::Auto,
             fallback: Fallback::Allowed,
-            cork: Cork::new(socket.gains_by_cork()),
+            cork: Cork::new(socket.corked_from()),
             reader: FileReader::new(),
             cold: Cold::default(),
             waits_for_file: false,

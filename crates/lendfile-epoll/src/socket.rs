@@ -45,8 +45,8 @@ pub trait Socket: AsFd + AsyncRead + AsyncWrite + Unpin + sealed::Sealed {
     /// Those of `operation`.
     fn try_write_io<R>(&self, operation: impl FnMut() -> io::Result<R>) -> io::Result<R>;
 
-    /// Whether `TCP_CORK` should hold back segments during a large body.
-    fn gains_by_cork(&self) -> bool;
+    /// Bytes of a body from which `TCP_CORK` should hold back segments during it; `None` if never.
+    fn corked_from(&self) -> Option<u64>;
 
     /// Whether the kernel can be told to report it readable only from some bytes on
     /// (`SO_RCVLOWAT`).
@@ -70,8 +70,8 @@ impl Socket for TcpStream {
         self.try_io(Interest::WRITABLE, operation)
     }
 
-    fn gains_by_cork(&self) -> bool {
-        crate::cork::gains(self.as_fd())
+    fn corked_from(&self) -> Option<u64> {
+        crate::cork::gains_from(self.as_fd())
     }
 
     fn has_low_water_mark(&self) -> bool {
@@ -96,8 +96,8 @@ impl Socket for UnixStream {
         self.try_io(Interest::WRITABLE, operation)
     }
 
-    fn gains_by_cork(&self) -> bool {
-        false
+    fn corked_from(&self) -> Option<u64> {
+        None
     }
 
     /// `unix_poll` does not look at it (net/unix/af_unix.c).
