@@ -217,6 +217,10 @@ pub(crate) struct LimitFlags {
     #[arg(long, value_name = "BYTES|off", default_value = "off", value_parser = values::rate)]
     rate_limit: OrOff<NonZeroU64>,
 
+    /// That the kernel may hold for a client beyond what is under way to it
+    #[arg(long, value_name = "BYTES|off", default_value = "128KiB", value_parser = values::unsent)]
+    unsent_bytes: OrOff<NonZeroU32>,
+
     /// Bytes of a request's head
     #[arg(long, value_name = "BYTES", default_value = "64KiB", value_parser = values::bytes)]
     max_header_bytes: u64,
@@ -242,6 +246,7 @@ impl LimitFlags {
         limits.idle_timeout = self.idle_timeout.0;
         limits.progress_timeout = self.progress_timeout.0;
         limits.min_rate = self.min_rate.0;
+        limits.unsent_bytes = self.unsent_bytes.0;
         limits.max_requests = self.max_requests.0;
         limits.max_header_bytes = usize::try_from(self.max_header_bytes).unwrap_or(usize::MAX);
         limits.max_headers = self.max_headers;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -98,6 +98,13 @@ pub(crate) fn rate(text: &str) -> Result<OrOff<NonZeroU64>, String> {
     or_off(text, |text| {
         let number = text.strip_suffix("/s").unwrap_or(text);
         NonZeroU64::new(bytes(number)?).ok_or("nothing at all; write off for no limit".into())
+    })
+}
+
+pub(crate) fn unsent(text: &str) -> Result<OrOff<NonZeroU32>, String> {
+    or_off(text, |text| {
+        let bytes = u32::try_from(bytes(text)?).unwrap_or(u32::MAX);
+        NonZeroU32::new(bytes).ok_or("nothing at all; write off for no limit".into())
     })
 }
 
@@ -205,6 +212,9 @@ mod tests {
         assert_eq!(bytes("64KiB").unwrap(), 65536);
         assert_eq!(rate("10MB/s").unwrap(), OrOff(NonZeroU64::new(10_000_000)));
         assert!(rate("0").is_err() && count("0").is_err());
+        assert_eq!(unsent("1MiB").unwrap(), OrOff(NonZeroU32::new(1 << 20)));
+        assert_eq!(unsent("off").unwrap(), OrOff(None));
+        assert!(unsent("0").is_err());
         assert_eq!(count("5").unwrap(), OrOff(NonZeroU64::new(5)));
         assert_eq!(mode("660").unwrap(), 0o660);
         assert!(mode("888").is_err() && mode("1777").is_err());
