@@ -100,6 +100,7 @@ pub fn all(programs: &Programs, ways: &[Way]) -> Vec<Box<dyn Contestant>> {
     all.push(Box::new(GoFileServer {
         beside: programs.race.clone(),
     }));
+    all.push(rival("hyper memory", "memory"));
     all.push(rival("tower-http ServeDir", "serve-dir"));
     all.push(rival("actix-files", "actix"));
     all.push(rival("hyper-staticfile", "staticfile"));

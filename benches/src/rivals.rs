@@ -2,5 +2,6 @@
 //! no program that could be installed.
 
 pub mod actix;
+pub mod memory;
 pub mod serve_dir;
 pub mod staticfile;

@@ -135,6 +135,12 @@ pub(crate) enum Apart {
         #[arg(long)]
         method: bare::Method,
     },
+    /// hyper alone
+    #[command(hide = true)]
+    Memory {
+        #[command(flatten)]
+        at: At,
+    },
     /// tower-http on axum
     #[command(hide = true)]
     ServeDir {

@@ -109,7 +109,7 @@ impl Profile {
                     "--rounds",
                     "11",
                     "--only",
-                    "lendfile epoll auto,lendfile uring auto,bare sendfile,Go",
+                    "lendfile epoll auto,lendfile uring auto,bare sendfile,hyper memory,Go",
                     "--against",
                     "nginx,bare memory",
                 ],
