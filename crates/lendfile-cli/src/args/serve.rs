@@ -222,7 +222,7 @@ pub(crate) struct LimitFlags {
     unsent_bytes: OrOff<NonZeroU32>,
 
     /// Bytes of a request's head
-    #[arg(long, value_name = "BYTES", default_value = "64KiB", value_parser = values::bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "64KiB", value_parser = values::head_bytes)]
     max_header_bytes: u64,
 
     /// Header fields of a request

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 use lendfile::Method;
 
 /// Where to listen.
@@ -93,6 +93,15 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Bytes of a request's head. hyper reads no fewer at once.
+pub(crate) fn head_bytes(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 8 << 10;
+    bytes(text).and_then(|bytes| match bytes {
+        LEAST.. => Ok(bytes),
+        _ => Err("write 8KiB or more".into()),
+    })
+}
+
 /// Bytes per second.
 pub(crate) fn rate(text: &str) -> Result<OrOff<NonZeroU64>, String> {
     or_off(text, |text| {
@@ -126,10 +135,23 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
 pub(crate) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     const SYNTAX: &str = "write Name: value";
     let (name, value) = text.split_once(':').ok_or(SYNTAX)?;
-    let name = name
+    let name: HeaderName = name
         .trim()
         .parse()
         .map_err(|error| format!("{error}; {SYNTAX}"))?;
+    // They say how long a body is, what part of a file it is, or what the connection does.
+    let framing = [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ];
+    if framing.contains(&name) {
+        return Err(format!("{name} is the server's own to set"));
+    }
     let value = value
         .trim()
         .parse()
@@ -211,6 +233,8 @@ mod tests {
         assert!(timeout("0s").is_err() && timeout("30").is_err());
         assert_eq!(bytes("64KiB").unwrap(), 65536);
         assert_eq!(rate("10MB/s").unwrap(), OrOff(NonZeroU64::new(10_000_000)));
+        assert_eq!(head_bytes("8KiB").unwrap(), 8192);
+        assert!(head_bytes("8191").is_err());
         assert!(rate("0").is_err() && count("0").is_err());
         assert_eq!(unsent("1MiB").unwrap(), OrOff(NonZeroU32::new(1 << 20)));
         assert_eq!(unsent("off").unwrap(), OrOff(None));
@@ -228,5 +252,8 @@ mod tests {
             ("x-robots-tag", &b"noindex"[..])
         );
         assert!(header("no colon").is_err() && header("a b: c").is_err());
+        for name in ["Content-Length", "transfer-encoding", "Connection"] {
+            assert!(header(&format!("{name}: 3")).is_err(), "{name}");
+        }
     }
 }
