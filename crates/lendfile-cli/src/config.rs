@@ -197,20 +197,25 @@ pub(crate) fn print(matches: &ArgMatches) -> String {
                     .collect::<Vec<_>>()
             })
             .unwrap_or_default();
-        let is_default = arg
+        let default: Vec<_> = arg
             .get_default_values()
             .iter()
-            .map(|value| literal(&value.to_string_lossy()));
+            .map(|value| literal(&value.to_string_lossy()))
+            .collect();
+        // As a file can say of a list: `index = []`.
+        let is_emptied = values.is_empty() && !default.is_empty();
         let source = match matches.value_source(id) {
             Some(ValueSource::CommandLine) => "command line",
             Some(ValueSource::EnvVariable) => "environment",
             // The file's values are defaults to clap.
-            Some(_) if is_default.eq(values.iter().cloned()) => "default",
+            Some(_) if default == values => "default",
             Some(_) => "file",
+            None if is_emptied => "file",
             None => "not set",
         };
         let name = name(arg);
         let line = match (&*values, arg.get_action()) {
+            ([], _) if is_emptied => format!("{name} = []"),
             ([], _) => format!("# {name} ="),
             (values, ArgAction::Append) => format!("{name} = [{}]", values.join(", ")),
             (values, _) => format!("{name} = {}", values.join(", ")),

@@ -76,6 +76,19 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
 }
 
 #[test]
+fn a_list_that_the_file_empties_is_printed_empty() {
+    let (_, matches) = serve("index = []", &[]).unwrap();
+    let printed = print(&matches);
+    let index = printed.lines().find(|line| line.starts_with("index = []"));
+    assert!(
+        index.is_some_and(|line| line.ends_with("# file")),
+        "{printed}"
+    );
+    let (_, again) = serve(&printed, &[]).unwrap();
+    assert_eq!(again.get_raw("index").map_or(0, Iterator::count), 0);
+}
+
+#[test]
 fn the_printed_settings_are_a_file_with_the_same_meaning() {
     let (_, matches) = serve(FILE, &["--idle-timeout=7s"]).unwrap();
     let printed = print(&matches);
