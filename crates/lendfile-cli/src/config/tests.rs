@@ -77,7 +77,7 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
 
 #[test]
 fn a_list_that_the_file_empties_is_printed_empty() {
-    let (_, matches) = serve("index = []", &[]).unwrap();
+    let (_, matches) = serve("dir = \"/srv\"\nindex = []", &[]).unwrap();
     let printed = print(&matches);
     let index = printed.lines().find(|line| line.starts_with("index = []"));
     assert!(
