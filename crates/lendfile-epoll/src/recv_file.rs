@@ -21,8 +21,9 @@ use crate::{Socket, TransferOptions};
 /// if it has no end, all until the peer ends the stream. Resolves when they are in the file, which
 /// is not to say on the disk.
 ///
-/// By [`Method::Splice`], the choice of [`Method::Auto`], bytes go from the socket's pages to the
-/// page cache with one copy by CPU; [`Method::Copy`] takes two. The file must be a regular file,
+/// By [`Splice`](lendfile_core::Method::Splice), the choice of
+/// [`Auto`](lendfile_core::Method::Auto), bytes go from the socket's pages to the page cache with one
+/// copy by CPU; [`Copy`](lendfile_core::Method::Copy) takes two. The file must be a regular file,
 /// open for writing and not for appending; it grows as needed and is not truncated. What the caller
 /// has read from the socket before is the caller's to write.
 ///

@@ -28,7 +28,7 @@ use crate::target::Target;
 ///
 /// The file must be a regular file, open for writing and not for appending; it grows as needed and
 /// is not truncated. A stalled peer holds no buffer. Where all buffers are in use it waits for one
-/// (`ring_waits` of [`statistics`](lendfile_core::statistics)); without a ring, without lockable
+/// (`ring_waits` of [`statistics`](mod@lendfile_core::statistics)); without a ring, without lockable
 /// memory, or polled on another thread than the one it was made on, it goes on as epoll's does,
 /// unless the options are [`strict`](TransferOptions::strict).
 ///
