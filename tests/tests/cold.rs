@@ -5,6 +5,7 @@ use std::env;
 use std::future::poll_fn;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -48,12 +49,12 @@ fn connect<T: Send + 'static>(
 
 /// Sends the file, checks what the peer got.
 async fn send(path: &Path, method: Method, sha256: &str) -> Report {
-    watched(path, method, sha256, |_| {}).await
+    watched(&OpenFile::open(path).unwrap(), method, sha256, |_| {}).await
 }
 
 /// The same, with how long each poll took.
 async fn watched(
-    path: &Path,
+    file: &Arc<OpenFile>,
     method: Method,
     sha256: &str,
     mut took: impl FnMut(Duration),
@@ -63,7 +64,7 @@ async fn watched(
         io::copy(&mut peer, &mut hash).unwrap();
         content::hex(hash)
     });
-    let mut region = FileRegion::whole(OpenFile::open(path).unwrap());
+    let mut region = FileRegion::whole(file.clone());
     let mut report = Report::default();
     while !region.is_empty() {
         let sending = poll_fn(|cx| {
@@ -82,12 +83,7 @@ async fn watched(
         region.advance(sent.bytes as u64);
     }
     drop(transport);
-    assert_eq!(
-        reader.join().unwrap(),
-        sha256,
-        "{method} {}",
-        path.display()
-    );
+    assert_eq!(reader.join().unwrap(), sha256, "{method} {file:?}");
     report
 }
 
@@ -119,6 +115,27 @@ fn chill(kind: Kind, mount: &Mount) -> bool {
     cold
 }
 
+/// Times that a file is sent before it is said to have come from no disk. One may have answered
+/// before it was asked whether it had: a virtual one, when the hypervisor ran it instead of us.
+const ATTEMPTS: usize = 5;
+
+/// Has the file read from its disk and transferred, and asserts that the transfer waited if there is
+/// a disk; `transfer` returns its waits.
+async fn assert_waits_for_disk(
+    kind: Kind,
+    mount: &Mount,
+    what: &str,
+    mut transfer: impl AsyncFnMut() -> u32,
+) {
+    for _ in 0..ATTEMPTS {
+        let cold = chill(kind, mount);
+        if (transfer().await > 0) == cold {
+            return;
+        }
+    }
+    panic!("{} {what}: waits are not those of its disk", kind.name());
+}
+
 #[tokio::test]
 async fn cold_files_of_every_filesystem_are_sent_by_every_method() {
     for kind in Kind::ALL {
@@ -127,21 +144,18 @@ async fn cold_files_of_every_filesystem_are_sent_by_every_method() {
         };
         let (path, sha256) = prepare(&mount);
         for method in methods() {
-            let cold = chill(kind, &mount);
-            let report = send(&path, method, &sha256).await;
-            if method != Method::Copy {
-                assert!(
-                    report.copied <= 4096,
-                    "{} {method}: {report:?}",
-                    kind.name()
-                );
-            }
-            assert_eq!(
-                report.cold_waits > 0,
-                cold,
-                "{} {method}: {report:?}",
-                kind.name()
-            );
+            assert_waits_for_disk(kind, &mount, method.name(), async || {
+                let report = send(&path, method, &sha256).await;
+                if method != Method::Copy {
+                    assert!(
+                        report.copied <= 4096,
+                        "{} {method}: {report:?}",
+                        kind.name()
+                    );
+                }
+                report.cold_waits
+            })
+            .await;
         }
         // And warm, from what is believed and what is asked.
         every_method_sends(kind, &path, &sha256).await;
@@ -164,14 +178,16 @@ fn files_of_somebody_else_are_sent_by_every_method() {
             .build();
         return runtime.unwrap().block_on(async {
             for method in methods() {
-                forget(&path);
-                let report = send(&path, method, &sha256).await;
+                let mut waits = 0;
+                for _ in 0..ATTEMPTS {
+                    forget(&path);
+                    waits += send(&path, method, &sha256).await.cold_waits;
+                    if waits > 0 {
+                        break;
+                    }
+                }
                 // Of tmpfs, nobody but its owner can know that there is no disk.
-                assert!(
-                    report.cold_waits > 0 || !cold,
-                    "{} {method}: {report:?}",
-                    kind.name()
-                );
+                assert!(waits > 0 || !cold, "{} {method}", kind.name());
             }
             every_method_sends(kind, &path, &sha256).await;
         });
@@ -349,24 +365,28 @@ async fn cold_files_of_every_filesystem_can_be_read() {
             continue;
         };
         let (path, sha256) = prepare(&mount);
-        let cold = chill(kind, &mount);
-        let mut region = FileRegion::whole(OpenFile::open(&path).unwrap());
-        let (mut reader, mut hash) = (FileReader::new(), Sha256::new());
-        let mut buffer = vec![0; 100_000];
-        while !region.is_empty() {
-            let read = poll_fn(|cx| reader.poll_read(cx, &region, &mut buffer)).await;
-            let n = read.unwrap();
-            hash.update(&buffer[..n]);
-            region.advance(n as u64);
-        }
-        assert_eq!(content::hex(hash), sha256, "{}", kind.name());
-        assert_eq!(reader.take_cold_waits() > 0, cold, "{}", kind.name());
+        assert_waits_for_disk(kind, &mount, "read", async || {
+            let mut region = FileRegion::whole(OpenFile::open(&path).unwrap());
+            let (mut reader, mut hash) = (FileReader::new(), Sha256::new());
+            let mut buffer = vec![0; 100_000];
+            while !region.is_empty() {
+                let read = poll_fn(|cx| reader.poll_read(cx, &region, &mut buffer)).await;
+                let n = read.unwrap();
+                hash.update(&buffer[..n]);
+                region.advance(n as u64);
+            }
+            assert_eq!(content::hex(hash), sha256, "{}", kind.name());
+            reader.take_cold_waits()
+        })
+        .await;
     }
 }
 
 #[tokio::test]
 async fn no_call_waits_for_a_slow_fuse_server() {
     const DELAY: Duration = Duration::from_millis(300);
+    /// `OpenFile::known_warm` says how long.
+    const BELIEVED: Duration = Duration::from_millis(100);
     let slow = Fuse {
         delay_ms: 300,
         ..Fuse::new(FUSE)
@@ -378,11 +398,16 @@ async fn no_call_waits_for_a_slow_fuse_server() {
     content::write(&source, 1, (1 << 20) + 1).unwrap();
     let (path, sha256) = (mount.path.join("file"), content::sha256(&source).unwrap());
     for method in methods() {
-        make_cold(&path);
-        let mut longest = Duration::ZERO;
-        let report = watched(&path, method, &sha256, |took| longest = longest.max(took)).await;
-        assert!(report.cold_waits > 0, "{method}: {report:?}");
-        // A call that asks the server takes as long as its answer.
-        assert!(longest < DELAY, "{method}: {longest:?} in one call");
+        let file = OpenFile::open(&path).unwrap();
+        // Dropped before it is sent, and again when it was found in the page cache a moment ago.
+        for _ in 0..2 {
+            make_cold(&path);
+            let mut longest = Duration::ZERO;
+            let report = watched(&file, method, &sha256, |took| longest = longest.max(took)).await;
+            assert!(report.cold_waits > 0, "{method}: {report:?}");
+            // A call that asks the server takes as long as its answer.
+            assert!(longest < DELAY, "{method}: {longest:?} in one call");
+            tokio::time::sleep(BELIEVED).await;
+        }
     }
 }

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use crate::lent::Mapping;
-use crate::warm::Warm;
+use crate::warm::{self, Warm};
 use crate::{Error, ErrorKind, Method, MethodSet};
 
 /// An open regular file and what was true of it when it was opened.
@@ -120,14 +121,21 @@ impl OpenFile {
     }
 
     /// Bytes from `offset` on that are believed to be in the page cache, since somebody found them
-    /// there a moment ago.
+    /// there at most 100 ms ago (2 s, if only a read that may wait can tell).
     pub fn known_warm(&self, offset: u64) -> u64 {
-        self.warm.known(offset)
+        self.warm.known(offset, self.belief_lasts())
     }
 
     /// Notes that `len` bytes from `offset` on were found in the page cache.
     pub fn note_warm(&self, offset: u64, len: u64) {
-        self.warm.note(offset, len);
+        self.warm.note(offset, len, self.belief_lasts());
+    }
+
+    fn belief_lasts(&self) -> Duration {
+        match self.hides_residency() && self.refuses_nowait() {
+            true => warm::LASTS_UNASKED,
+            false => warm::LASTS,
+        }
     }
 
     /// Notes that a send of pages believed to be there had to wait for them.

@@ -7,8 +7,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a belief lasts. What is read by anybody within it is young on the kernel's lists.
-const LASTS: Duration = Duration::from_secs(2);
+/// How long a belief lasts of a file that can be asked at the price of two system calls, 1 to 2 µs:
+/// a hot file is asked ten times a second, and pages dropped right after they were sent (by
+/// `posix_fadvise`, or since memory is short) are seldom waited for.
+pub(crate) const LASTS: Duration = Duration::from_millis(100);
+
+/// How long one of a file that only a thread can ask. What is read by anybody within it is young on
+/// the kernel's lists.
+pub(crate) const LASTS_UNASKED: Duration = Duration::from_secs(2);
 
 /// Stretches that are remembered: as many readers can be at different places of a file.
 const STRETCHES: usize = 4;
@@ -25,20 +31,20 @@ struct Stretch {
 pub(crate) struct Warm(Mutex<[Option<Stretch>; STRETCHES]>);
 
 impl Warm {
-    /// Bytes from `offset` on that are believed to be in the page cache.
-    pub(crate) fn known(&self, offset: u64) -> u64 {
+    /// Bytes from `offset` on that are believed to be in the page cache, if a belief lasts so long.
+    pub(crate) fn known(&self, offset: u64, lasts: Duration) -> u64 {
         let stretches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = stretches
             .iter()
             .flatten()
             .find(|stretch| stretch.start <= offset && offset < stretch.end);
         known
-            .filter(|stretch| stretch.seen.elapsed() < LASTS)
+            .filter(|stretch| stretch.seen.elapsed() < lasts)
             .map_or(0, |stretch| stretch.end - offset)
     }
 
     /// Notes that `len` bytes from `offset` on were there.
-    pub(crate) fn note(&self, offset: u64, len: u64) {
+    pub(crate) fn note(&self, offset: u64, len: u64, lasts: Duration) {
         let mut new = Stretch {
             start: offset,
             end: offset + len,
@@ -50,8 +56,7 @@ impl Warm {
                 && old.start <= new.end
                 && new.start <= old.end
             {
-                let lasts = old.seen.elapsed() < LASTS;
-                if lasts && !(new.start <= old.start && old.end <= new.end) {
+                if old.seen.elapsed() < lasts && !(new.start <= old.start && old.end <= new.end) {
                     // As old as its oldest part.
                     new.start = new.start.min(old.start);
                     new.end = new.end.max(old.end);
@@ -81,22 +86,33 @@ mod tests {
     #[test]
     fn neighbours_are_joined_and_what_is_forgotten_is_unknown() {
         let warm = Warm::default();
-        warm.note(0, 10);
-        warm.note(20, 10);
-        assert_eq!([0, 9, 10, 25].map(|at| warm.known(at)), [10, 1, 0, 5]);
-        warm.note(10, 10);
-        assert_eq!(warm.known(3), 27);
+        warm.note(0, 10, Duration::MAX);
+        warm.note(20, 10, Duration::MAX);
+        let known = |at| warm.known(at, Duration::MAX);
+        assert_eq!([0, 9, 10, 25].map(known), [10, 1, 0, 5]);
+        warm.note(10, 10, Duration::MAX);
+        assert_eq!(known(3), 27);
         warm.forget();
-        assert_eq!(warm.known(3), 0);
+        assert_eq!(known(3), 0);
     }
 
     #[test]
     fn more_readers_than_stretches_cost_the_oldest() {
         let warm = Warm::default();
         for at in 0..=STRETCHES as u64 {
-            warm.note(at * 100, 10);
+            warm.note(at * 100, 10, Duration::MAX);
         }
-        assert_eq!(warm.known(0), 0);
-        assert_eq!(warm.known(STRETCHES as u64 * 100), 10);
+        assert_eq!(warm.known(0, Duration::MAX), 0);
+        assert_eq!(warm.known(STRETCHES as u64 * 100, Duration::MAX), 10);
+    }
+
+    #[test]
+    fn a_belief_that_is_over_is_neither_told_nor_joined() {
+        let warm = Warm::default();
+        warm.note(0, 10, Duration::MAX);
+        assert_eq!(warm.known(0, Duration::ZERO), 0);
+        warm.note(10, 10, Duration::ZERO);
+        assert_eq!(warm.known(0, Duration::MAX), 0);
+        assert_eq!(warm.known(10, Duration::MAX), 10);
     }
 }
