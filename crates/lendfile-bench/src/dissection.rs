@@ -3,13 +3,14 @@
 //! Four looks at each contestant, each with a server of its own: under `strace`, which system
 //! calls it makes and how many bytes pass through its memory by them (`trace`); the page-identity
 //! test, whether the socket holds the file's own pages (`identity`); under `callgrind`, how many
-//! instructions an answer takes in user space; and undisturbed, what it costs. Slowed down by tracing, it may make somewhat other calls than in a race: a slower server
-//! waits less often.
+//! instructions an answer takes in user space; and undisturbed, what it costs. Slowed down by
+//! tracing, it may make somewhat other calls than in a race: a slower server waits less often.
 
 mod identity;
 mod instructions;
 mod trace;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -71,6 +72,8 @@ pub struct Findings {
     pub kernel_share: f64,
     /// Instructions in user space per answer, if `valgrind` is there and the contestant runs in it.
     pub instructions_per_answer: Option<f64>,
+    /// Why that figure is missing, if it is.
+    pub instructions_missing: Option<String>,
     /// System calls per MiB of body.
     pub calls_per_mib: f64,
     /// The most frequent calls, per MiB of body.
@@ -92,6 +95,23 @@ impl Dissection {
             self.connections,
             self.congestion_control
         )
+    }
+
+    /// Why instructions were not counted, and of whom: a line for each reason.
+    pub fn instructions_missing(&self) -> Vec<String> {
+        let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for row in &self.rows {
+            if let Ok(found) = &row.findings
+                && let Some(reason) = &found.instructions_missing
+            {
+                names.entry(reason).or_default().push(&row.name);
+            }
+        }
+        let lines = names.into_iter().map(|(reason, names)| {
+            let names = names.join(", ");
+            format!("Instructions of {names} were not counted: {reason}")
+        });
+        lines.collect()
     }
 }
 
@@ -163,7 +183,10 @@ impl Subject<'_> {
         let traced = self.traced()?;
         let pages = self.pages()?;
         // Without valgrind, or of a server that does not run in it, this one figure is missing.
-        let instructions_per_answer = self.instructions().ok();
+        let (instructions_per_answer, instructions_missing) = match self.instructions() {
+            Ok(count) => (Some(count), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let body = traced.body_bytes as f64;
         let mib = body / f64::from(1 << 20);
         let round_mib = round.bytes.max(1) as f64 / f64::from(1 << 20);
@@ -173,6 +196,7 @@ impl Subject<'_> {
             written_share: traced.trace.written_bytes as f64 / body,
             kernel_share: traced.trace.kernel_bytes as f64 / body,
             instructions_per_answer,
+            instructions_missing,
             calls_per_mib: traced.trace.calls() as f64 / mib,
             calls: traced
                 .trace

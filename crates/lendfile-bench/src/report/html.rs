@@ -235,6 +235,9 @@ fn dissected(dissection: &Dissection) -> Markup {
                     }
                 }
             }
+            @for line in dissection.instructions_missing() {
+                p { (line) }
+            }
         }
     }
 }

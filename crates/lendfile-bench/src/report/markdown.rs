@@ -250,6 +250,9 @@ fn write_dissection(out: &mut String, dissection: &Dissection) -> fmt::Result {
             )?,
         }
     }
+    for line in dissection.instructions_missing() {
+        writeln!(out, "\n{}", cell(&line))?;
+    }
     Ok(())
 }
 

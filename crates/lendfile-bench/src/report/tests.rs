@@ -148,6 +148,7 @@ fn example() -> Report {
                     written_share: 0.01,
                     kernel_share: 1.0,
                     instructions_per_answer: Some(23_000.0),
+                    instructions_missing: None,
                     calls_per_mib: 4.0,
                     calls: vec![("sendfile".to_owned(), 2.0), ("epoll_wait".to_owned(), 1.0)],
                     switches_per_mib: 0.01,
