@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,11 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
 
 /// Serves the files right in `directory`, read now, on `listen` until the process ends; `announce`
 /// is told the address first.
@@ -29,29 +27,10 @@ pub fn serve(
     announce: impl FnOnce(SocketAddr),
 ) -> io::Result<()> {
     let files = Arc::new(read(directory)?);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind(listen).await?;
-        announce(listener.local_addr()?);
-        loop {
-            let (stream, _) = listener.accept().await?;
-            // Only the measurement suffers if it fails.
-            let _ = stream.set_nodelay(true);
-            let files = Arc::clone(&files);
-            tokio::spawn(async move {
-                let service = service_fn(|request: Request<Incoming>| {
-                    let response = answer(&files, request.uri().path());
-                    async { Ok::<_, Infallible>(response) }
-                });
-                // A client that goes away is nobody's failure.
-                let _ = http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-            });
-        }
-    })
+    let service = service_fn(move |request: Request<Incoming>| {
+        ready(Ok::<_, Infallible>(answer(&files, request.uri().path())))
+    });
+    super::http1(listen, announce, service)
 }
 
 fn read(directory: &Path) -> io::Result<HashMap<String, Bytes>> {

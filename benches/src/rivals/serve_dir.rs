@@ -10,7 +10,6 @@ use std::path::Path;
 
 use axum::Router;
 use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
 
 /// Serves `directory` on `listen` until the process ends; `announce` is told the address first.
@@ -23,12 +22,7 @@ pub fn serve(
     directory: &Path,
     announce: impl FnOnce(SocketAddr),
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind(listen).await?;
-        announce(listener.local_addr()?);
+    super::on_one_thread(listen, announce, async |listener| {
         let listener = listener.tap_io(|stream| {
             // Only the measurement suffers if it fails.
             let _ = stream.set_nodelay(true);
