@@ -1,6 +1,8 @@
 //! What can be asked of the futures that send, receive and relay.
 
-use lendfile_core::{Method, RateLimit};
+use std::io;
+
+use lendfile_core::{Error, ErrorKind, Method, MethodSet, RateLimit, statistics};
 
 /// Bytes a future moves before other tasks of its thread get a turn: 0.3 ms at the 7 GB/s that
 /// one core sends, 1 ms at the 2 GB/s that it writes to files. nginx's `sendfile_max_chunk` is the
@@ -39,6 +41,37 @@ pub(crate) enum Fallback {
     Allowed,
     /// The transfer ends in an error before a byte goes another way.
     Refused,
+}
+
+impl Fallback {
+    /// Adds `method`, which the kernel has refused between two ends, to those that are `refused`.
+    pub(crate) fn without(
+        self,
+        method: Method,
+        refused: &mut MethodSet,
+        ends: &str,
+        error: io::Error,
+    ) -> Result<(), Error> {
+        if self == Self::Refused {
+            let message = format!("{method} cannot be had between {ends}");
+            return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
+        }
+        statistics::DOWNGRADES.increment();
+        tracing::warn!(%method, errno = %error, "refused between {ends}; another method is used");
+        *refused = refused.with(method);
+        Ok(())
+    }
+
+    /// Goes on where no pipe is to be had.
+    pub(crate) fn without_pipe(self, error: io::Error) -> Result<(), Error> {
+        match self {
+            Self::Allowed => Ok(()),
+            Self::Refused => {
+                let message = "no pipe is to be had, and no other method is allowed";
+                Err(Error::new(ErrorKind::Unavailable, message).with_source(error))
+            }
+        }
+    }
 }
 
 impl Default for TransferOptions {

@@ -8,9 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lendfile_core::capabilities::{self, Refusal};
-use lendfile_core::{
-    Capabilities, Error, ErrorKind, Method, MethodSet, Progress, Sent, statistics,
-};
+use lendfile_core::{Capabilities, Error, Method, MethodSet, Progress, Sent};
 
 use crate::arrival::Arrival;
 use crate::borrowed::receive;
@@ -155,16 +153,11 @@ impl<'a, S: Socket> Reception<'a, S> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`] if no other is.
+    /// [`Unavailable`](lendfile_core::ErrorKind::Unavailable) if no other is.
     pub fn refuse(&mut self, method: Method, error: io::Error) -> Result<(), Error> {
-        if self.fallback == Fallback::Refused {
-            let message = format!("{method} cannot be had between this socket and this file");
-            return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
-        }
-        statistics::DOWNGRADES.increment();
-        tracing::warn!(%method, errno = %error, "refused; the file is received another way");
-        self.refused = self.refused.with(method);
-        Ok(())
+        let ends = "this socket and this file";
+        self.fallback
+            .without(method, &mut self.refused, ends, error)
     }
 
     pub(crate) fn into_unwritten(self) -> Vec<u8> {
@@ -228,13 +221,10 @@ impl<'a, S: Socket> Reception<'a, S> {
                 self.splice(pipe, max)
             }
             Ok(_) => self.copy(max),
-            Err(error) if self.fallback == Fallback::Refused => {
-                let message = "no pipe is to be had, and no other method is allowed";
-                Err(Error::new(ErrorKind::Unavailable, message)
-                    .with_source(error)
-                    .into())
+            Err(error) => {
+                self.fallback.without_pipe(error)?;
+                self.copy(max)
             }
-            Err(_) => self.copy(max),
         }
     }
 

@@ -6,9 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use lendfile_core::capabilities::{self, Refusal};
-use lendfile_core::{
-    Error, ErrorKind, Method, MethodSet, Outcome, Progress, Sent, Transfer, statistics,
-};
+use lendfile_core::{Error, Method, MethodSet, Outcome, Progress, Sent, Transfer};
 use rustix::net::SendFlags;
 
 use crate::arrival::Arrival;
@@ -217,12 +215,10 @@ impl<'a, F: Socket, T: Socket> Direction<'a, F, T> {
         if !matches!(self.held, Held::Piped(_)) {
             self.held = match Pipe::take() {
                 Ok(pipe) => Held::Piped(pipe),
-                Err(error) if self.fallback == Fallback::Refused => {
-                    let message = "no pipe is to be had, and no other method is allowed";
-                    let unavailable = Error::new(ErrorKind::Unavailable, message);
-                    return Err(unavailable.with_source(error).into());
+                Err(error) => {
+                    self.fallback.without_pipe(error)?;
+                    return self.take_copy(max);
                 }
-                Err(_) => return self.take_copy(max),
             };
         }
         let Held::Piped(pipe) = &mut self.held else {
@@ -252,15 +248,9 @@ impl<'a, F: Socket, T: Socket> Direction<'a, F, T> {
     }
 
     /// Goes on by copying, unless that is not allowed.
-    fn refuse_splice(&mut self, error: io::Error) -> io::Result<()> {
-        if self.fallback == Fallback::Refused {
-            let message = "splice cannot be had between these sockets";
-            let unavailable = Error::new(ErrorKind::Unavailable, message);
-            return Err(unavailable.with_source(error).into());
-        }
-        statistics::DOWNGRADES.increment();
-        tracing::warn!(errno = %error, "splice is refused; the sockets are relayed by copying");
-        self.refused = self.refused.with(Method::Splice);
-        Ok(())
+    fn refuse_splice(&mut self, error: io::Error) -> Result<(), Error> {
+        let ends = "these sockets";
+        self.fallback
+            .without(Method::Splice, &mut self.refused, ends, error)
     }
 }
