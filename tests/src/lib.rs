@@ -12,6 +12,7 @@ pub mod log;
 pub mod mounts;
 pub mod process;
 pub mod server;
+pub mod sockets;
 pub mod uring;
 
 use std::time::Duration;

@@ -9,6 +9,7 @@ use lendfile_epoll::{Socket, TransferOptions, recv_file, relay, send_file};
 use lendfile_tests::content;
 use lendfile_tests::mounts::SmallDisk;
 use lendfile_tests::process::{descriptors, take_descriptors};
+use lendfile_tests::sockets::check_reset;
 
 use super::*;
 
@@ -53,26 +54,12 @@ async fn on_a_full_disk_every_byte_is_in_the_file_the_failure_or_the_socket() {
 #[tokio::test]
 async fn a_reset_while_receiving_is_an_error_with_the_exact_count() {
     for method in METHODS {
-        let (ours, mut peer) = tcp().await;
+        let (ours, peer) = tcp();
         let (_dir, path, file) = empty();
-        let bytes = content::bytes(2, 400_000);
         let options = TransferOptions::new().method(method);
         let receiving = recv_file(&ours, &file, ..1_000_000, options);
         let progress = receiving.progress();
-        let sending = async {
-            peer.write_all(&bytes).await.unwrap();
-            while progress.bytes() < 400_000 {
-                tokio::task::yield_now().await;
-            }
-            peer.set_zero_linger().unwrap();
-            drop(peer);
-        };
-        let both = async { tokio::join!(receiving, sending) };
-        let (received, ()) = in_time("a reset", both).await;
-        let failure = received.unwrap_err();
-        assert_eq!(failure.kind(), ErrorKind::ConnectionReset, "{failure}");
-        assert_eq!(failure.report().bytes_sent(), 400_000);
-        assert_same(&fs::read(path).unwrap(), &bytes);
+        check_reset(receiving, progress, peer, &path).await;
     }
 }
 
@@ -105,9 +92,9 @@ async fn without_descriptors_for_pipes_bytes_are_copied_and_strict_refuses() {
     if !alone("faults::without_descriptors_for_pipes_bytes_are_copied_and_strict_refuses") {
         return;
     }
-    let (ours, peer) = tcp().await;
-    let (a, client) = tcp().await;
-    let (b, server) = tcp().await;
+    let (ours, peer) = tcp();
+    let (a, client) = tcp();
+    let (b, server) = tcp();
     let (_dir, path, file) = empty();
     let taken = take_descriptors(64);
     let bytes = content::bytes(3, 2_000_000);

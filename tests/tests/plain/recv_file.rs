@@ -176,7 +176,7 @@ async fn misuse_is_found_before_a_byte_is_taken() {
 
 #[tokio::test]
 async fn a_trickle_behind_a_flood_arrives_and_the_low_water_mark_is_put_back() {
-    let (ours, mut peer) = tcp().await;
+    let (ours, mut peer) = tcp();
     let (_dir, path, file) = empty();
     low_water::set(&ours, 3).unwrap();
     let bytes = content::bytes(6, 8 << 20);
@@ -204,7 +204,7 @@ async fn a_trickle_behind_a_flood_arrives_and_the_low_water_mark_is_put_back() {
 #[tokio::test(start_paused = true)]
 async fn a_rate_is_kept_within_five_percent() {
     let rate = 1_000_000;
-    let (ours, peer) = unix().await;
+    let (ours, peer) = unix();
     let (_dir, path, file) = empty();
     let bytes = content::bytes(8, 10 * rate);
     let limit = RateLimit::new(NonZeroU64::new(rate).unwrap());

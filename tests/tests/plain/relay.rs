@@ -49,17 +49,17 @@ async fn both_directions_arrive_whole_between_all_kinds_of_sockets() {
         assert_eq!(relayed.b_to_a.bytes_by(carried), 3_000_003);
     }
     for method in METHODS {
-        in_time("tcp, tcp", check(tcp().await, tcp().await, method)).await;
-        in_time("tcp, unix", check(tcp().await, unix().await, method)).await;
-        in_time("unix, tcp", check(unix().await, tcp().await, method)).await;
-        in_time("unix, unix", check(unix().await, unix().await, method)).await;
+        in_time("tcp, tcp", check(tcp(), tcp(), method)).await;
+        in_time("tcp, unix", check(tcp(), unix(), method)).await;
+        in_time("unix, tcp", check(unix(), tcp(), method)).await;
+        in_time("unix, unix", check(unix(), unix(), method)).await;
     }
 }
 
 #[tokio::test]
 async fn a_half_closed_direction_ends_and_the_other_goes_on() {
     async fn check<S: Socket>(a: S, mut client: S, method: Method) {
-        let (b, mut server) = tcp().await;
+        let (b, mut server) = tcp();
         let options = TransferOptions::new().method(method);
         let talking = async {
             client.write_all(b"question").await.unwrap();
@@ -91,8 +91,8 @@ async fn an_idle_relay_holds_no_pipe_and_a_finished_one_neither() {
     if !alone("relay::an_idle_relay_holds_no_pipe_and_a_finished_one_neither") {
         return;
     }
-    let (a, mut client) = tcp().await;
-    let (b, mut server) = tcp().await;
+    let (a, mut client) = tcp();
+    let (b, mut server) = tcp();
     let before = descriptors();
     let mut relaying = relay(&a, &b, TransferOptions::new());
     let mut got = [0; 4];
@@ -118,7 +118,7 @@ async fn given_up_at_any_wait_nothing_is_lost() {
         return;
     }
     async fn check<S: Socket>(a: S, mut client: S, method: Method, polls: usize) {
-        let (b, server) = tcp().await;
+        let (b, server) = tcp();
         let bytes = content::bytes(3, 10 << 20);
         let options = TransferOptions::new().method(method).turn_bytes(1 << 20);
         let before = descriptors();
@@ -167,8 +167,8 @@ async fn a_dropped_relay_closes_its_pipes_and_reports_what_was_delivered() {
     if !alone("relay::a_dropped_relay_closes_its_pipes_and_reports_what_was_delivered") {
         return;
     }
-    let (a, mut client) = tcp().await;
-    let (b, mut server) = tcp().await;
+    let (a, mut client) = tcp();
+    let (b, mut server) = tcp();
     // More than four buffers and two pipes at their largest.
     let bytes = content::bytes(4, 96 << 20);
     let before = descriptors();
@@ -195,8 +195,8 @@ async fn a_dropped_relay_closes_its_pipes_and_reports_what_was_delivered() {
 #[tokio::test]
 async fn a_reset_ends_it_with_both_counts() {
     for method in METHODS {
-        let (a, mut client) = tcp().await;
-        let (b, mut server) = tcp().await;
+        let (a, mut client) = tcp();
+        let (b, mut server) = tcp();
         let options = TransferOptions::new().method(method);
         let talking = async {
             client.write_all(b"hello").await.unwrap();
@@ -223,8 +223,8 @@ async fn a_reset_ends_it_with_both_counts() {
 #[tokio::test(start_paused = true)]
 async fn a_rate_is_kept_within_five_percent_in_each_direction() {
     let rate = 1_000_000;
-    let (a, client) = unix().await;
-    let (b, server) = unix().await;
+    let (a, client) = unix();
+    let (b, server) = unix();
     let bytes = content::bytes(5, 10 * rate);
     let limit = RateLimit::new(NonZeroU64::new(rate).unwrap());
     let options = TransferOptions::new().rate_limit(limit);

@@ -154,7 +154,7 @@ async fn strict_fails_before_a_byte_where_others_fall_back() {
 
 #[tokio::test]
 async fn a_method_of_another_backend_is_an_error() {
-    let (ours, _peer) = tcp().await;
+    let (ours, _peer) = tcp();
     let (_dir, path, _) = file_of(10);
     let region = FileRegion::whole(OpenFile::open(path).unwrap());
     let options = TransferOptions::new().method(Method::RingSplice);
@@ -166,7 +166,7 @@ async fn a_method_of_another_backend_is_an_error() {
 #[tokio::test(start_paused = true)]
 async fn a_rate_is_kept_within_five_percent_on_the_zero_copy_path() {
     for rate in [50_000, 10_000_000] {
-        let (ours, peer) = unix().await;
+        let (ours, peer) = unix();
         let (_dir, path, bytes) = file_of(10 * rate);
         let region = FileRegion::whole(OpenFile::open(path).unwrap());
         let limit = RateLimit::new(NonZeroU64::new(rate).unwrap());

@@ -1,90 +1,39 @@
 //! `recv_file`: from a socket to a file through the ring's buffers.
 
 use std::fs::{self, File, OpenOptions};
-use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::pin::Pin;
-use std::task::Poll;
 
 use lendfile_core::statistics::statistics;
 use lendfile_core::{Method, Outcome, RateLimit, peek_offset};
 use lendfile_epoll::{Socket, TransferOptions};
-use lendfile_tests::conformance::{Peer, pair};
+use lendfile_tests::content;
 use lendfile_tests::mounts::SmallDisk;
 use lendfile_tests::process::{assert_passed, child_role, deny, in_child, skip};
-use lendfile_tests::server::Network;
+use lendfile_tests::sockets::{
+    assert_same, check_reset, empty, in_time, once, over_both, read_all, tcp, unix, write_all,
+};
 use lendfile_tests::uring::runtime_or_skip;
-use lendfile_tests::{PATIENCE, content};
 use lendfile_uring::{Options, Runtime, recv_file};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout};
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use crate::cold::is_cached;
 use crate::support::{Holdings, alone, assert_nothing_left};
 
-fn tcp() -> (TcpStream, TcpStream) {
-    let (Peer::Tcp(ours), Peer::Tcp(peer)) = pair(Network::Tcp).unwrap() else {
-        unreachable!("a pair of the network asked for")
-    };
-    peer.set_nonblocking(true).unwrap();
-    (
-        TcpStream::from_std(ours).unwrap(),
-        TcpStream::from_std(peer).unwrap(),
-    )
-}
-
-fn unix() -> (UnixStream, UnixStream) {
-    UnixStream::pair().unwrap()
-}
-
-/// Runs a check over both kinds of sockets, in bounded time.
-macro_rules! over_both {
-    ($check:ident $(, $argument:expr)*) => {{
-        let (ours, peer) = tcp();
-        in_time(stringify!($check), $check(ours, peer $(, $argument)*)).await;
-        let (ours, peer) = unix();
-        in_time(stringify!($check), $check(ours, peer $(, $argument)*)).await;
+/// Runs a check over both kinds of sockets twice, since the first opens things that stay. The second
+/// leaves nothing behind.
+macro_rules! over_both_leaving_nothing {
+    ($runtime:expr, $check:ident $(, $argument:expr)*) => {{
+        over_both!($check $(, $argument)*);
+        let before = Holdings::now();
+        over_both!($check $(, $argument)*);
+        assert_nothing_left($runtime, before).await;
     }};
-}
-
-/// A hang is a failure.
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let done = timeout(PATIENCE, future).await;
-    done.unwrap_or_else(|_| panic!("{what} hangs"))
-}
-
-/// Polls once.
-async fn once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
-    let ready = poll_fn(|cx| match Pin::new(&mut *future).poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => Poll::Ready(None),
-    });
-    ready.await
-}
-
-/// Sends, then ends the stream.
-async fn write_all(mut socket: impl Socket, bytes: &[u8]) {
-    socket.write_all(bytes).await.unwrap();
-    socket.shutdown().await.unwrap();
-}
-
-async fn read_all(mut socket: impl Socket) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    socket.read_to_end(&mut bytes).await.unwrap();
-    bytes
-}
-
-#[track_caller]
-fn assert_same(got: &[u8], expected: &[u8]) {
-    let differ = got.iter().zip(expected).position(|(a, b)| a != b);
-    assert!(differ.is_none(), "byte {differ:?} differs");
-    assert_eq!(got.len(), expected.len());
 }
 
 /// With and without the page cache.
@@ -143,9 +92,7 @@ fn every_length_arrives_at_its_place_by_the_ring() {
 #[test]
 fn without_an_end_it_receives_until_the_stream_ends() {
     async fn check<S: Socket>(ours: S, peer: S) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = File::create(&path).unwrap();
+        let (_dir, path, file) = empty();
         let bytes = content::bytes(3, 3_000_001);
         let receiving = recv_file(&ours, &file, .., TransferOptions::new());
         let (received, ()) = tokio::join!(receiving, write_all(peer, &bytes));
@@ -167,9 +114,7 @@ fn without_an_end_it_receives_until_the_stream_ends() {
 #[test]
 fn what_follows_the_range_stays_in_the_socket() {
     async fn check<S: Socket>(ours: S, peer: S) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = File::create(&path).unwrap();
+        let (_dir, path, file) = empty();
         let bytes = content::bytes(3, 2_000_000);
         let receiving = async {
             let options = TransferOptions::new();
@@ -190,9 +135,7 @@ fn what_follows_the_range_stays_in_the_socket() {
 #[test]
 fn a_peer_that_ends_early_is_an_error_with_the_exact_count() {
     async fn check<S: Socket>(ours: S, peer: S) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = File::create(&path).unwrap();
+        let (_dir, path, file) = empty();
         let bytes = content::bytes(5, 700_001);
         let receiving = recv_file(&ours, &file, ..1_000_000, TransferOptions::new());
         let (received, ()) = tokio::join!(receiving, write_all(peer, &bytes));
@@ -220,36 +163,18 @@ fn a_reset_is_an_error_with_the_exact_count() {
         return;
     };
     runtime.block_on(async {
-        let (ours, mut peer) = tcp();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = File::create(&path).unwrap();
-        let bytes = content::bytes(2, 400_000);
+        let (ours, peer) = tcp();
+        let (_dir, path, file) = empty();
         let receiving = recv_file(&ours, &file, ..1_000_000, TransferOptions::new());
         let progress = receiving.progress();
-        let sending = async {
-            peer.write_all(&bytes).await.unwrap();
-            while progress.bytes() < 400_000 {
-                tokio::task::yield_now().await;
-            }
-            peer.set_zero_linger().unwrap();
-            drop(peer);
-        };
-        let both = async { tokio::join!(receiving, sending) };
-        let (received, ()) = in_time("a reset", both).await;
-        let failure = received.unwrap_err();
-        assert_eq!(failure.kind(), ErrorKind::ConnectionReset, "{failure}");
-        assert_eq!(failure.report().bytes_sent(), 400_000);
-        assert_same(&fs::read(path).unwrap(), &bytes);
+        check_reset(receiving, progress, peer, &path).await;
     });
 }
 
 /// Receives 2 MiB with a future for each poll, and returns how many were dropped with a write under
 /// way.
 async fn dropped_and_resumed<S: Socket>(ours: &S, peer: S, runtime: &Runtime) -> usize {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("file");
-    let file = File::create(&path).unwrap();
+    let (_dir, path, file) = empty();
     let written = File::open(&path).unwrap();
     let len = (2 << 20) + 1;
     let bytes = content::bytes(4, len);
@@ -297,11 +222,7 @@ fn dropped_at_every_wait_it_is_resumed_from_the_count() {
             return;
         };
         runtime.block_on(async {
-            over_both!(check, &runtime);
-            // Once more, since the first opens things that stay.
-            let before = Holdings::now();
-            over_both!(check, &runtime);
-            assert_nothing_left(&runtime, before).await;
+            over_both_leaving_nothing!(&runtime, check, &runtime);
         });
     }
 }
@@ -309,9 +230,7 @@ fn dropped_at_every_wait_it_is_resumed_from_the_count() {
 #[test]
 fn settled_it_leaves_the_file_alone() {
     async fn check<S: Socket>(ours: S, peer: S, runtime: &Runtime) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = File::create(&path).unwrap();
+        let (_dir, path, file) = empty();
         let len = 4 << 20;
         let bytes = content::bytes(4, len);
         let mut under_way = 0;
@@ -351,9 +270,7 @@ fn settled_it_leaves_the_file_alone() {
 #[test]
 fn it_goes_on_when_it_has_settled() {
     async fn check<S: Socket>(ours: S, peer: S) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = File::create(&path).unwrap();
+        let (_dir, path, file) = empty();
         let bytes = content::bytes(4, 4 << 20);
         let receiving = async {
             let mut receiving = recv_file(&ours, &file, .., TransferOptions::new());
@@ -407,10 +324,7 @@ fn on_a_full_disk_every_byte_is_in_the_file_or_the_socket() {
         return;
     };
     runtime.block_on(async {
-        over_both!(check, &disk);
-        let before = Holdings::now();
-        over_both!(check, &disk);
-        assert_nothing_left(&runtime, before).await;
+        over_both_leaving_nothing!(&runtime, check, &disk);
     });
 }
 
@@ -511,9 +425,7 @@ fn on_another_thread_it_goes_on_by_system_calls() {
     let Some(runtime) = runtime_or_skip(small()) else {
         return;
     };
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("file");
-    let file = File::create(&path).unwrap();
+    let (_dir, path, file) = empty();
     let bytes = content::bytes(9, 1_000_001);
     runtime.block_on(async {
         let (ours, peer) = unix();
@@ -635,9 +547,7 @@ fn a_rate_is_kept_within_five_percent() {
         tokio::time::pause();
         let rate = 1_000_000;
         let (ours, peer) = unix();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = File::create(&path).unwrap();
+        let (_dir, path, file) = empty();
         let bytes = content::bytes(12, 10 * rate);
         let limit = RateLimit::new(NonZeroU64::new(rate).unwrap());
         let options = TransferOptions::new().rate_limit(limit);
@@ -685,9 +595,7 @@ fn outside_of_a_ring_it_receives_as_epoll_does() {
     let runtime = { runtime }.enable_all().build().unwrap();
     runtime.block_on(async {
         let (ours, peer) = unix();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = File::create(&path).unwrap();
+        let (_dir, path, file) = empty();
         let bytes = content::bytes(13, 1_000_001);
         let options = TransferOptions::new();
         let fixed = recv_file(&ours, &file, .., options.method(Method::RingFixed));
@@ -730,9 +638,7 @@ fn where_sockets_are_peeked_at_only_from_their_beginning_one_buffer_is_filled_at
         peek_offset::set(&by_unix.0, 0).unwrap_err();
         check(by_tcp, &runtime).await;
         check(by_unix, &runtime).await;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = File::create(&path).unwrap();
+        let (_dir, path, file) = empty();
         let bytes = content::bytes(14, 3_000_001);
         let options = TransferOptions::new().strict();
         let receiving = recv_file(&whole.0, &file, .., options);
@@ -765,9 +671,7 @@ fn without_lockable_memory_it_goes_on_as_epoll_does_and_strict_refuses() {
     limit_to(0);
     runtime.block_on(async {
         let (ours, mut peer) = unix();
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = File::create(&path).unwrap();
+        let (_dir, path, file) = empty();
         let bytes = content::bytes(15, 1_000_001);
         peer.write_all(&bytes[..1000]).await.unwrap();
         let options = TransferOptions::new();
