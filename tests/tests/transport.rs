@@ -29,32 +29,28 @@ fn epoll<S: Socket>(socket: S, method: Method) -> EpollTransport<S> {
     EpollTransport::new(socket).with_method(method).unwrap()
 }
 
-#[tokio::test]
-async fn epoll_over_tcp_conforms_with_every_method() {
+async fn conforms_with_every_method<T: Transport + Unpin>(
+    network: &str,
+    connect: fn(Method) -> (T, Peer),
+) {
     for method in methods() {
-        let name = format!("epoll, TCP, {method}");
-        let connect = || epoll_tcp(method);
         conformance::check_all(Subject {
-            name: &name,
+            name: &format!("epoll, {network}, {method}"),
             method,
-            connect: &connect,
+            connect: &|| connect(method),
         })
         .await;
     }
 }
 
 #[tokio::test]
+async fn epoll_over_tcp_conforms_with_every_method() {
+    conforms_with_every_method("TCP", epoll_tcp).await;
+}
+
+#[tokio::test]
 async fn epoll_over_unix_sockets_conforms_with_every_method() {
-    for method in methods() {
-        let name = format!("epoll, Unix, {method}");
-        let connect = || epoll_unix(method);
-        conformance::check_all(Subject {
-            name: &name,
-            method,
-            connect: &connect,
-        })
-        .await;
-    }
+    conforms_with_every_method("Unix", epoll_unix).await;
 }
 
 #[tokio::test]

@@ -5,8 +5,7 @@ use lendfile_tests::uring::{BY_RING, denied_rings, runtime_or_skip};
 use lendfile_uring::Options;
 
 use crate::command::{connect, lendfile, run, serve};
-
-const LENGTHS: [u64; 3] = [0, 1000, 9_000_001];
+use crate::serve::sends_the_right_bytes;
 
 /// What is said when there is no ring.
 const EPOLL: &str = "serving with epoll";
@@ -16,21 +15,10 @@ fn the_ring_sends_the_right_bytes_by_every_method() {
     if runtime_or_skip(Options::default()).is_none() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    for len in LENGTHS {
-        content::write(&dir.path().join(len.to_string()), len, len).unwrap();
-    }
     let methods = BY_RING.map(lendfile::Method::name);
     for method in methods.into_iter().chain(["auto", "sendfile", "copy"]) {
         let options = ["--backend", "uring", "--method", method, "--threads", "2"];
-        let (_server, addr) = serve(dir.path(), &options);
-        let mut client = connect(addr);
-        for len in LENGTHS {
-            let response = client.get(&format!("/{len}"), "");
-            assert_eq!((response.status, response.len), (200, len), "{method}");
-            let sha256 = content::sha256(&dir.path().join(len.to_string())).unwrap();
-            assert_eq!(response.sha256, sha256, "{method}: {len} bytes");
-        }
+        sends_the_right_bytes(&options);
     }
 }
 

@@ -26,6 +26,14 @@ fn bench(options: &[&str]) -> Command {
     command
 }
 
+/// A comparison of two methods under way.
+fn two_methods(options: &[&str]) -> Running {
+    let mut command = bench(options);
+    command.args(["--sizes", "64k", "--methods", "auto,copy"]);
+    command.args(["--backend", "epoll"]);
+    Running::start(command)
+}
+
 fn finish(options: &[&str]) -> Finished {
     run(bench(options))
 }
@@ -167,18 +175,7 @@ fn a_directory_that_cannot_be_used_is_one_line() {
 
 #[test]
 fn a_server_that_dies_is_shown_and_the_others_go_on() {
-    let mut running = Running::start(bench(&[
-        "--sizes",
-        "64k",
-        "--methods",
-        "auto,copy",
-        "--backend",
-        "epoll",
-        "--seconds",
-        "1",
-        "--rounds",
-        "3",
-    ]));
+    let mut running = two_methods(&["--seconds", "1", "--rounds", "3"]);
     let victim = server_of(&mut running);
     kill_process(victim, Signal::KILL).unwrap();
     let finished = running.finish();
@@ -197,18 +194,7 @@ fn a_server_that_dies_is_shown_and_the_others_go_on() {
 
 #[test]
 fn ctrl_c_prints_what_there_is() {
-    let mut running = Running::start(bench(&[
-        "--sizes",
-        "64k",
-        "--methods",
-        "auto,copy",
-        "--backend",
-        "epoll",
-        "--seconds",
-        "0.2",
-        "--rounds",
-        "100000",
-    ]));
+    let mut running = two_methods(&["--seconds", "0.2", "--rounds", "100000"]);
     let server = server_of(&mut running);
     // It has been measured once its turns have taken processor time.
     eventually("the server has had its turns", || ticks(server) > 60);

@@ -11,21 +11,26 @@ use crate::command::{connect, serve};
 /// Empty, small enough to be sent with its head, and too large for a socket's buffer.
 const LENGTHS: [u64; 3] = [0, 1000, 9_000_001];
 
-#[test]
-fn every_method_sends_the_right_bytes() {
+/// Asks a server with these options for a file of each length.
+pub(crate) fn sends_the_right_bytes(options: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     for len in LENGTHS {
         content::write(&dir.path().join(len.to_string()), len, len).unwrap();
     }
+    let (_server, addr) = serve(dir.path(), options);
+    let mut client = connect(addr);
+    for len in LENGTHS {
+        let response = client.get(&format!("/{len}"), "");
+        assert_eq!((response.status, response.len), (200, len), "{options:?}");
+        let sha256 = content::sha256(&dir.path().join(len.to_string())).unwrap();
+        assert_eq!(response.sha256, sha256, "{options:?}: {len} bytes");
+    }
+}
+
+#[test]
+fn every_method_sends_the_right_bytes() {
     for method in methods() {
-        let (_server, addr) = serve(dir.path(), &["--method", method.name()]);
-        let mut client = connect(addr);
-        for len in LENGTHS {
-            let response = client.get(&format!("/{len}"), "");
-            assert_eq!((response.status, response.len), (200, len), "{method}");
-            let sha256 = content::sha256(&dir.path().join(len.to_string())).unwrap();
-            assert_eq!(response.sha256, sha256, "{method}: {len} bytes");
-        }
+        sends_the_right_bytes(&["--method", method.name()]);
     }
 }
 
