@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) contestant: Option<Apart>,
 
-    /// A short race: 64k and 1m, 3 rounds of half a second
+    /// A short race: 64k and 1m, 3 rounds of half a second, or less if that would take five minutes
     #[arg(long)]
     pub(crate) quick: bool,
 

@@ -32,6 +32,10 @@ use lendfile_benches::{bare, rivals};
 
 use arguments::{Apart, Arguments, Files};
 
+/// What all turns of a quick race may take. Its turns are shorter than half a second if there are too
+/// many contestants.
+const QUICK_TIME: Duration = Duration::from_secs(240);
+
 /// Tells a second run, inside a user namespace, from the first.
 const INSIDE: &str = "LENDFILE_RACE_INSIDE";
 
@@ -120,6 +124,9 @@ fn run_one(
     let contestants = chosen(arguments)?;
     let contestants: Vec<&dyn Contestant> = contestants.iter().map(AsRef::as_ref).collect();
     let mut complete = true;
+    let congestion_controls = congestion_controls(arguments, network)?;
+    let tables =
+        arguments.files().len() * arguments.connections().len() * congestion_controls.len();
     for wanted in arguments.files() {
         let files = match &arguments.dir {
             Some(directory) => TestFiles::inside(directory)?,
@@ -133,23 +140,23 @@ fn run_one(
             targets: &targets,
         };
         for connections in arguments.connections() {
-            for congestion_control in congestion_controls(arguments, network)? {
+            for congestion_control in &congestion_controls {
                 if stop.load(Ordering::Relaxed) {
                     return Ok(complete);
                 }
-                if let Err(error) = network.set_congestion_control(&congestion_control) {
+                if let Err(error) = network.set_congestion_control(congestion_control) {
                     eprintln!("left out: {error}");
                     report.notes.push(format!("left out: {error}"));
                     complete = false;
                     continue;
                 }
-                let mut plan = plan(arguments);
+                let mut plan = plan(arguments, tables * contestants.len());
                 plan.connections = connections;
                 if arguments.dissect {
-                    dissect(&course, &congestion_control, &plan, &contestants, report);
+                    dissect(&course, congestion_control, &plan, &contestants, report);
                 } else {
                     let race = (&course, &plan, &contestants[..], arguments, stop);
-                    complete &= contest(race, congestion_control, report);
+                    complete &= contest(race, congestion_control.clone(), report);
                 }
             }
         }
@@ -282,15 +289,22 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Box<dyn Contestant>>, Box<dyn Err
     Ok(contestants)
 }
 
-fn plan(arguments: &Arguments) -> Plan {
+/// `rows` are those of all tables.
+fn plan(arguments: &Arguments, rows: usize) -> Plan {
     let (rounds, turn) = if arguments.quick {
         (3, Duration::from_millis(500))
     } else {
         (5, Duration::from_secs(1))
     };
-    let turn = arguments.seconds.unwrap_or(turn);
     let mut plan = Plan::new();
     plan.rounds = arguments.rounds.unwrap_or(rounds);
+    // With half a turn to warm up.
+    let half_turns = u32::try_from(rows * (2 * plan.rounds + 1)).unwrap_or(u32::MAX);
+    let turn = match arguments.quick {
+        true => turn.min(QUICK_TIME * 2 / half_turns.max(1)),
+        false => turn,
+    };
+    let turn = arguments.seconds.unwrap_or(turn);
     plan.turn = turn;
     plan.warm_up = turn / 2;
     if arguments.h2 {
@@ -322,6 +336,22 @@ fn congestion_controls(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quick_race_is_over_in_time_however_many_take_part() {
+        let quick = Arguments::parse_from(["race", "--quick"]);
+        let time = |rows: u32| {
+            let plan = plan(&quick, rows as usize);
+            let rounds = u32::try_from(plan.rounds).unwrap();
+            (plan.turn, (plan.turn * rounds + plan.warm_up) * rows)
+        };
+        // Two lengths, two congestion controls.
+        assert_eq!(time(4 * 28).0, Duration::from_millis(500));
+        for rows in [4 * 28, 1000, 100_000] {
+            assert!(time(rows).1 <= QUICK_TIME, "{rows} rows");
+        }
+        assert!(time(1000).1 > QUICK_TIME * 9 / 10);
+    }
 
     #[test]
     fn a_whole_name_means_that_contestant_and_a_beginning_all_that_have_it() {
