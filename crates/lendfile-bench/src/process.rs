@@ -195,8 +195,8 @@ fn field(status: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::time::{ClockId, clock_gettime};
     use std::process::{self, Command};
-    use std::time::Instant;
 
     #[test]
     fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
@@ -222,8 +222,10 @@ mod tests {
     #[test]
     fn spinning_shows_as_user_time_and_waiting_as_voluntary_switches() {
         let before = Snapshot::of(process::id()).unwrap();
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(100) {}
+        // Not for a while: on a busy machine this thread may hardly run meanwhile.
+        let used = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+        let begun = used();
+        while used() - begun < Duration::from_millis(50) {}
         for _ in 0..20 {
             std::thread::sleep(Duration::from_millis(1));
         }

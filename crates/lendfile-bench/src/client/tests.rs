@@ -40,7 +40,7 @@ fn scripted(answer: &'static [&'static [u8]], close: bool) -> SocketAddr {
 fn load(address: SocketAddr, length: u64) -> Load {
     Load {
         connections: 3,
-        until: Until::Elapsed(Duration::from_millis(100)),
+        until: Until::Answered(1000),
         ..Load::new(address, "/file", length)
     }
 }
@@ -55,8 +55,13 @@ fn keep_alive_answers_are_counted_by_body_bytes() {
         ],
         false,
     );
-    let outcome = drain(&load(address, 10)).unwrap();
-    assert!(outcome.requests > 3, "{outcome:?}");
+    let mut load = load(address, 10);
+    let outcome = drain(&load).unwrap();
+    assert_eq!((outcome.requests, outcome.bytes), (1000, 10_000));
+    assert_eq!(outcome.latency.len(), outcome.requests);
+    // What time cuts off is counted, too.
+    load.until = Until::Elapsed(Duration::from_millis(100));
+    let outcome = drain(&load).unwrap();
     assert_eq!(outcome.latency.len(), outcome.requests);
     let cut_off = outcome.bytes - outcome.requests * 10;
     assert!(cut_off < 30, "{outcome:?}");
@@ -66,7 +71,7 @@ fn keep_alive_answers_are_counted_by_body_bytes() {
 fn an_empty_body_is_complete_with_its_head() {
     let address = scripted(&[b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"], false);
     let outcome = drain(&load(address, 0)).unwrap();
-    assert!(outcome.requests > 3 && outcome.bytes == 0, "{outcome:?}");
+    assert_eq!((outcome.requests, outcome.bytes), (1000, 0));
 }
 
 #[test]
