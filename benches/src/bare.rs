@@ -19,10 +19,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{set_tcp_cork, set_tcp_nodelay};
 use rustix::net::{RecvFlags, SocketFlags};
 
+use crate::request::{self, REQUEST_BYTES};
 use body::{Sending, Served};
-
-/// The longest request that is understood, pipelined ones included.
-const REQUEST_BYTES: usize = 4096;
 
 const EVENTS: usize = 256;
 
@@ -186,10 +184,9 @@ impl Connection {
     /// Reads until there is a whole request, then turns to sending.
     fn receive(&mut self, responder: &Responder) -> rustix::io::Result<()> {
         // A pipelined request may be here already.
-        let end = loop {
-            let received = &self.request[..self.filled];
-            if let Some(at) = received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-                break at + 4;
+        let (name, end) = loop {
+            if let Some(found) = request::find(&self.request[..self.filled]) {
+                break found;
             }
             let free = &mut self.request[self.filled..];
             match rustix::net::recv(&self.socket, free, RecvFlags::empty())? {
@@ -197,10 +194,8 @@ impl Connection {
                 (_, received) => self.filled += received,
             }
         };
-        // `GET /NAME HTTP/1.1`; everything else is closed without a word.
-        let name = self.request[..end].split(|byte| *byte == b' ').nth(1);
-        let name = name.and_then(|path| path.strip_prefix(b"/"));
-        let index = name.and_then(|name| responder.names.get(name));
+        // What is no file's name is closed without a word.
+        let index = responder.names.get(name);
         let sending = Sending::new(*index.ok_or(Errno::NOENT)?, responder)?;
         self.request.copy_within(end..self.filled, 0);
         self.filled -= end;

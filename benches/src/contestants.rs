@@ -91,6 +91,8 @@ pub fn all(programs: &Programs, ways: &[Way]) -> Vec<Box<dyn Contestant>> {
         bare("bare copy", Method::Copy, Role::Rival),
         bare("bare memory", Method::Memory, Role::Rival),
     ];
+    all.push(rival("plain sendfile", &["plain", "--method", "sendfile"]));
+    all.push(rival("plain splice", &["plain", "--method", "splice"]));
     for (method, backend) in ways {
         let backend = backend.as_deref();
         all.push(Box::new(Lendfile::new(&programs.lendfile, method, backend)));
@@ -100,9 +102,9 @@ pub fn all(programs: &Programs, ways: &[Way]) -> Vec<Box<dyn Contestant>> {
     all.push(Box::new(GoFileServer {
         beside: programs.race.clone(),
     }));
-    all.push(rival("hyper memory", "memory"));
-    all.push(rival("tower-http ServeDir", "serve-dir"));
-    all.push(rival("actix-files", "actix"));
-    all.push(rival("hyper-staticfile", "staticfile"));
+    all.push(rival("hyper memory", &["memory"]));
+    all.push(rival("tower-http ServeDir", &["serve-dir"]));
+    all.push(rival("actix-files", &["actix"]));
+    all.push(rival("hyper-staticfile", &["staticfile"]));
     all
 }

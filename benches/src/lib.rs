@@ -7,4 +7,5 @@
 
 pub mod bare;
 pub mod contestants;
+mod request;
 pub mod rivals;

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 
 pub mod actix;
 pub mod memory;
+pub mod plain;
 pub mod serve_dir;
 pub mod staticfile;
 

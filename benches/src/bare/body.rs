@@ -12,6 +12,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
 use super::{Method, Responder};
+use crate::request;
 
 /// Bytes per `sendfile`: past this, larger calls were not faster in any measurement.
 const SENDFILE_BYTES: u64 = 1 << 20;
@@ -46,11 +47,7 @@ impl Served {
             _ => Bytes::new(),
         };
         Ok(Self {
-            head: format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n\
-                 Content-Length: {length}\r\n\r\n"
-            )
-            .into_bytes(),
+            head: request::head(length),
             file,
             length,
             memory,

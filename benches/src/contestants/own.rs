@@ -41,11 +41,11 @@ impl Contestant for Bare {
     }
 }
 
-/// A Rust library's server.
+/// A server made of a Rust library.
 pub(super) struct Rival {
     pub(super) name: &'static str,
     pub(super) program: PathBuf,
-    pub(super) subcommand: &'static str,
+    pub(super) subcommand: &'static [&'static str],
 }
 
 impl Contestant for Rival {
@@ -55,7 +55,7 @@ impl Contestant for Rival {
 
     fn launch(&self, site: &Site<'_>) -> Result<Launch> {
         let mut command = Command::new(&self.program);
-        command.arg(self.subcommand);
+        command.args(self.subcommand);
         command.args(["--listen", &site.any_port.to_string()]);
         command.arg("--directory").arg(site.directory);
         Ok(Launch {

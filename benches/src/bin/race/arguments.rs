@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use lendfile_bench::report::size;
 use lendfile_benches::bare;
+use lendfile_core::Method;
 
 use crate::profiles::Profile;
 
@@ -140,6 +141,14 @@ pub(crate) enum Apart {
     Memory {
         #[command(flatten)]
         at: At,
+    },
+    /// lendfile's futures, without hyper
+    #[command(hide = true)]
+    Plain {
+        #[command(flatten)]
+        at: At,
+        #[arg(long)]
+        method: Method,
     },
     /// tower-http on axum
     #[command(hide = true)]

@@ -60,6 +60,9 @@ fn serve(contestant: &Apart) -> Result<(), Box<dyn Error>> {
         Apart::Compare { .. } => {}
         Apart::Bare { at, method } => bare::serve(at.listen, &at.directory, *method, announce)?,
         Apart::Memory { at } => rivals::memory::serve(at.listen, &at.directory, announce)?,
+        Apart::Plain { at, method } => {
+            rivals::plain::serve(at.listen, &at.directory, *method, announce)?;
+        }
         Apart::ServeDir { at } => rivals::serve_dir::serve(at.listen, &at.directory, announce)?,
         Apart::Staticfile { at } => rivals::staticfile::serve(at.listen, &at.directory, announce)?,
     }

@@ -146,7 +146,7 @@ impl Profile {
                 "--rounds",
                 "15",
                 "--only",
-                "bare,lendfile epoll,nginx",
+                "bare,plain,hyper memory,lendfile epoll,nginx",
             ]],
         }
     }
