@@ -6,14 +6,12 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use lendfile_core::{FileRegion, Method, OpenFile};
 use lendfile_epoll::{TransferOptions, send_file};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::task::LocalSet;
 
 use crate::request::{self, REQUEST_BYTES};
 
@@ -44,23 +42,19 @@ pub fn serve(
             files.insert(name, Served { head, file });
         }
     }
-    let files = Rc::new(files);
+    let files = Arc::new(files);
     let options = TransferOptions::new().method(method).strict();
     super::on_one_thread(listen, announce, async |listener| {
-        let tasks = LocalSet::new();
-        let accepting = async {
-            loop {
-                let (stream, _) = listener.accept().await?;
-                // Only the measurement suffers if it fails.
-                let _ = stream.set_nodelay(true);
-                let files = files.clone();
-                tokio::task::spawn_local(async move {
-                    // A client that goes away is nobody's failure.
-                    let _ = answer(stream, &files, options).await;
-                });
-            }
-        };
-        tasks.run_until(accepting).await
+        loop {
+            let (stream, _) = listener.accept().await?;
+            // Only the measurement suffers if it fails.
+            let _ = stream.set_nodelay(true);
+            let files = files.clone();
+            tokio::spawn(async move {
+                // A client that goes away is nobody's failure.
+                let _ = answer(stream, &files, options).await;
+            });
+        }
     })
 }
 

@@ -11,6 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use lendfile_core::Continuation;
 use rustix::net::sockopt;
 
+use crate::socket::Socket;
+
 /// Bodies below this many bytes are never corked: at 64 KiB, MSG_MORE on the head alone was faster
 /// under cubic and under BBR (facts measured with two namespaces, veth, MTU 1500), and two more
 /// system calls weigh more.
@@ -29,31 +31,32 @@ pub(crate) fn gains_from(socket: BorrowedFd<'_>) -> Option<u64> {
 }
 
 /// The cork of one connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Cork {
-    /// The shortest body that gains by it; none does after a refusal.
-    from: Option<u64>,
+    /// The shortest body that gains by it; none does after a refusal. Asked for with the first body
+    /// that may gain, which most connections never have.
+    from: Option<Option<u64>>,
     set: bool,
 }
 
 impl Cork {
-    pub(crate) fn new(from: Option<u64>) -> Self {
-        Self { from, set: false }
-    }
-
     /// Before `len` bytes of a file are sent. What follows at once (the next HTTP/2 frame, the end
     /// of a chunk) is to share their last segment, which sendfile cannot be told by a flag; under
     /// BBR only if they are many.
-    pub(crate) fn hold(&mut self, socket: impl AsFd, len: u64, continuation: Continuation) {
-        let Some(from) = self.from.filter(|_| !self.set) else {
+    pub(crate) fn hold<S: Socket>(&mut self, socket: &S, len: u64, continuation: Continuation) {
+        let more = continuation == Continuation::More;
+        if self.set || len < CORK_FROM_BYTES && !more {
+            return;
+        }
+        let Some(from) = *self.from.get_or_insert_with(|| socket.corked_from()) else {
             return;
         };
-        let shares = continuation == Continuation::More && from <= CORK_FROM_BYTES;
+        let shares = more && from <= CORK_FROM_BYTES;
         if len >= from || shares {
             self.set = sockopt::set_tcp_cork(socket, true).is_ok();
             if !self.set {
                 // A refusal costs nothing but segments; not asked again.
-                self.from = None;
+                self.from = Some(None);
             }
         }
     }

@@ -65,11 +65,11 @@ impl Spent {
 }
 
 impl FileSender {
-    pub(crate) fn new<S: Socket>(socket: &S) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             method: Method::Auto,
             fallback: Fallback::Allowed,
-            cork: Cork::new(socket.corked_from()),
+            cork: Cork::default(),
             reader: FileReader::new(),
             cold: Cold::default(),
             waits_for_file: false,

@@ -26,7 +26,7 @@ impl<S: Socket> EpollTransport<S> {
     /// A transport that chooses the method itself.
     pub fn new(socket: S) -> Self {
         Self {
-            sender: FileSender::new(&socket),
+            sender: FileSender::new(),
             socket,
         }
     }
