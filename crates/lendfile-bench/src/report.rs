@@ -218,9 +218,13 @@ impl Conditions {
 
     /// How it was measured, in one line.
     pub fn rounds(&self) -> String {
+        let rounds = match self.rounds {
+            1 => "1 round".to_owned(),
+            many => format!("{many} rounds"),
+        };
         match self.temperature {
-            Temperature::Cold => format!("{} rounds, each file once", self.rounds),
-            Temperature::Warm => format!("{} rounds of {} s", self.rounds, self.turn_seconds),
+            Temperature::Cold => format!("{rounds}, each file once"),
+            Temperature::Warm => format!("{rounds} of {} s", self.turn_seconds),
         }
     }
 }

@@ -49,6 +49,15 @@ fn a_failed_contestant_keeps_its_line_and_its_cell() {
 }
 
 #[test]
+fn one_round_is_not_many() {
+    let mut conditions = table(Vec::new()).conditions;
+    conditions.rounds = 1;
+    assert_eq!(conditions.rounds(), "1 round of 0.5 s");
+    conditions.temperature = Temperature::Cold;
+    assert_eq!(conditions.rounds(), "1 round, each file once");
+}
+
+#[test]
 fn lengths_are_named_by_the_largest_unit() {
     assert_eq!(size(1 << 30), "1 GiB");
     assert_eq!(size(3 << 20), "3 MiB");
