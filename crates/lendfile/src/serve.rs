@@ -40,7 +40,7 @@ use tower_service::Service;
 
 use self::activity::Activity;
 use self::connection::BoxError;
-pub use self::connections::Connections;
+pub use self::connections::{Connections, Refusal};
 use self::conversation::{Conversation, Server};
 pub use self::limits::{Cut, Limits};
 #[cfg(feature = "tls")]
@@ -156,7 +156,7 @@ impl<L: Accept, S, B: Backend<L::Socket>> Serve<L, S, B> {
 
     /// Tells `observer` of every request and of its end: an [`AccessLog`](crate::AccessLog), metrics
     /// of yours, or a pair of both. What hyper refuses by itself (a head that cannot be parsed or is
-    /// too long) never becomes a request.
+    /// too long) never becomes a request; [`Connections::refused_requests`] counts it.
     #[must_use]
     pub fn with_observer(mut self, observer: impl Observer) -> Self {
         self.observer = Some(Arc::new(observer));

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
-use lendfile::{Cut, Method};
+use lendfile::{Cut, Method, Refusal};
 use lendfile_core::{statistics, statistics::NOT_LENT};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
@@ -81,6 +81,15 @@ impl Inner {
             codes
                 .iter()
                 .map(|(code, count)| ([("code", code.as_str())], *count)),
+        )?;
+        page.counters(
+            "requests_refused",
+            "Requests over HTTP/1 that the HTTP library refused before they were any",
+            None,
+            Refusal::ALL.map(|reason| {
+                let count = self.connections.refused_requests(reason);
+                ([("reason", reason.name())], count)
+            }),
         )?;
         let by_method = |tls: usize, method: Method| {
             let labels = [("method", method.name()), ("tls", ["no", "yes"][tls])];

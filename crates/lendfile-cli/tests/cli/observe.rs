@@ -217,6 +217,52 @@ fn metrics_move_by_exactly_what_was_sent() {
 }
 
 #[test]
+fn what_hyper_refuses_is_counted_by_its_reason() {
+    let dir = site();
+    let limits = ["--max-header-bytes", "16KiB", "--max-headers", "10"];
+    let (_server, addr, metrics) = observed(dir.path(), &limits);
+    let long = format!(
+        "GET / HTTP/1.1\r\nhost: t\r\nx: {}\r\n\r\n",
+        "x".repeat(20 << 10)
+    );
+    let fields: String = (0..10).map(|n| format!("x-{n}: y\r\n")).collect();
+    let many = format!("GET / HTTP/1.1\r\nhost: t\r\n{fields}\r\n");
+    for (head, status) in [
+        ("GET / HTTP/1.1\r\nno field\r\n\r\n", 400),
+        ("GET / HTTP/3.0\r\nhost: t\r\n\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nhost: t\r\ncontent-length: x\r\n\r\n",
+            400,
+        ),
+        (&long, 431),
+        (&many, 431),
+        // A request that reaches the server's own service is one, if a bad one.
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+    ] {
+        let mut client = connect(addr);
+        client.send(head);
+        assert_eq!(client.response("GET").unwrap().status, status, "{head:.40}");
+    }
+    // One refused behind one that was answered.
+    let mut client = connect(addr);
+    client.get("/small", "");
+    client.send("nonsense\r\n\r\n");
+    assert_eq!(client.response("GET").unwrap().status, 400);
+    // Half a head is nobody's refusal.
+    connect(addr).send("GET / HT");
+    let mut now = BTreeMap::new();
+    eventually("all connections have ended", || {
+        now = values(&page(metrics));
+        now["lendfile_connections_accepted_total"] == 8 && now["lendfile_connections_open"] == 0
+    });
+    let refused =
+        |reason: &str| now[&format!("lendfile_requests_refused_total{{reason=\"{reason}\"}}")];
+    assert_eq!((refused("malformed"), refused("too_large")), (4, 2));
+    assert_eq!(now["lendfile_requests_total{code=\"400\"}"], 1);
+    assert!(!now.contains_key("lendfile_requests_total{code=\"431\"}"));
+}
+
+#[test]
 fn every_metric_is_documented_with_its_type() {
     let dir = site();
     let (_server, _, metrics) = observed(dir.path(), &[]);

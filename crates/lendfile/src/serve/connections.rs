@@ -8,7 +8,43 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::connection::BoxError;
 use super::limits::Cut;
+
+/// Why hyper refused a request over HTTP/1 by itself: the service never saw it, and the connection
+/// ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its head is none that HTTP allows. Answered 400.
+    Malformed,
+    /// Its head has more bytes or fields than [`Limits`](crate::Limits) allow, or its target more than
+    /// 65,534 bytes. Answered 431 or 414.
+    TooLarge,
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Malformed, Self::TooLarge];
+
+    /// The name used in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+        }
+    }
+
+    /// What ended a connection, if it was such a refusal.
+    fn of(ended: &BoxError) -> Option<Self> {
+        let error = ended.downcast_ref::<hyper::Error>()?;
+        match (error.is_parse_too_large(), error.is_parse()) {
+            (true, _) => Some(Self::TooLarge),
+            (_, true) => Some(Self::Malformed),
+            _ => None,
+        }
+    }
+}
 
 /// The connections of one server or several: their limits and their counts.
 ///
@@ -26,6 +62,7 @@ struct Inner {
     accepted: AtomicU64,
     closed: AtomicU64,
     refused: AtomicU64,
+    refused_requests: [AtomicU64; Refusal::ALL.len()],
     cut: [AtomicU64; Cut::ALL.len()],
 }
 
@@ -70,6 +107,14 @@ impl Connections {
     /// `TCP_USER_TIMEOUT` ends like any lost peer.)
     pub fn cut(&self, cause: Cut) -> u64 {
         self.0.cut[cause as usize].load(Relaxed)
+    }
+
+    /// Requests over HTTP/1 that hyper refused by itself, counted when their connection has ended. One
+    /// whose connection was cut or lost before the answer had left is not among them, nor is what the
+    /// h2 crate refuses of HTTP/2 (heads that are too long, with 431; malformed ones, by resetting the
+    /// stream or closing the connection), of which nobody is told.
+    pub fn refused_requests(&self, reason: Refusal) -> u64 {
+        self.0.refused_requests[reason as usize].load(Relaxed)
     }
 
     pub(super) fn count_cut(&self, cause: Cut) {
@@ -139,6 +184,15 @@ pub(super) struct Admitted {
     connections: Connections,
     address: Option<IpAddr>,
     _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Admitted {
+    /// Notes what the connection ended with.
+    pub(super) fn ended_with(&self, error: &BoxError) {
+        if let Some(refusal) = Refusal::of(error) {
+            self.connections.0.refused_requests[refusal as usize].fetch_add(1, Relaxed);
+        }
+    }
 }
 
 impl Drop for Admitted {

@@ -140,6 +140,9 @@ impl Conversation {
         );
         let admitted = self.admitted;
         serving.map(move |ended| {
+            if let Err(error) = &ended {
+                admitted.ended_with(error);
+            }
             drop(admitted);
             if let Err(error) = ended {
                 tracing::debug!(error = &*error, "connection ended");
