@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
 };
 use nix::unistd::{User, initgroups, setgid, setuid};
 use rustix::fs::{Dir, Mode, OFlags};
@@ -122,21 +122,32 @@ pub(crate) fn sandbox(when: Sandbox, dir: &Path, reach: &Reach) -> Result<(), Fa
     }
 }
 
-/// What the kernel knows of the newest rules is enforced, the rest is left out.
-fn restrict(dir: &Path, reach: &Reach) -> Result<RulesetStatus, RulesetError> {
-    let abi = ABI::V5;
-    let mut rules = Ruleset::default()
+/// The version of the rules: what a kernel does not know of them is left out.
+const RULES: ABI = ABI::V5;
+
+/// Rules that allow nothing yet.
+fn no_access() -> Result<RulesetCreated, RulesetError> {
+    Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(abi))?
+        .handle_access(AccessFs::from_all(RULES))?
         // No rule allows any: a file server never connects.
         .handle_access(AccessNet::ConnectTcp)?
-        .create()?;
+        .create()
+}
+
+/// Confines this thread, for good, to the descriptors that it has; says what Landlock there is.
+pub(crate) fn nothing_within_reach() -> Result<LandlockStatus, RulesetError> {
+    Ok(no_access()?.restrict_self()?.landlock)
+}
+
+fn restrict(dir: &Path, reach: &Reach) -> Result<RulesetStatus, RulesetError> {
+    let mut rules = no_access()?;
     // Of /proc this process reads its own state only (open files are reached by descriptor).
     for path in [dir, Path::new("/proc/self")] {
         if let Ok(path) = PathFd::new(path) {
             rules = rules.add_rule(PathBeneath::new(
                 path,
-                AccessFs::from_read(abi) & !AccessFs::Execute,
+                AccessFs::from_read(RULES) & !AccessFs::Execute,
             ))?;
         }
     }

@@ -1,12 +1,15 @@
 //! The abilities, one function each, and what their refusals mean. To add one, write its function
 //! and one line in [`ALL`].
 
+use std::fs;
 use std::io::{self, IoSliceMut, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
 
+use landlock::{LandlockStatus, RulesetError};
 use lendfile_core::lent::residency;
 use lendfile_uring::Cause;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2, sendfile};
@@ -16,6 +19,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use super::errno;
 use super::report::{Finding, Outcome, Trouble};
 use super::subject::Subject;
+use crate::confine;
 
 /// How long a socket may take. Both ends are on this machine and the bytes fit their buffers, so
 /// this only keeps a broken machine from hanging the probe.
@@ -68,6 +72,7 @@ pub(super) const ALL: &[Ability] = &[
     Ability::new("ring splice", ring_splice, RING_SPLICE),
     Ability::new("ring workers", ring_workers, RING_WORKERS),
     Ability::new("ring buffers", ring_buffers, RING_BUFFERS),
+    Ability::new("Landlock", landlock, LANDLOCK),
 ];
 
 const OTHER_FILESYSTEM: &str =
@@ -139,6 +144,19 @@ const RING_BUFFERS: &[(Errno, &str)] = &[(
     Errno::NOMEM,
     "a higher RLIMIT_MEMLOCK (ulimit -l), for ring-fixed",
 )];
+
+const LANDLOCK: &[(Errno, &str)] = &[
+    (
+        Errno::NOSYS,
+        "kernel >= 5.13 built with Landlock, and a seccomp profile that allows it; serve runs \
+         without (--sandbox=auto), confined by openat2 only",
+    ),
+    (
+        Errno::OPNOTSUPP,
+        "landlock in the list lsm= of the kernel's command line; serve runs without \
+         (--sandbox=auto), confined by openat2 only",
+    ),
+];
 
 /// Cures for running out of something, whoever ran out.
 const EXHAUSTED: &[(Errno, &str)] = &[
@@ -343,6 +361,42 @@ fn by_uring(ability: lendfile_uring::Ability) -> Result<Note, Setback> {
         }
         lendfile_uring::Ability::Untried => Err(Setback::Untried(IO_URING)),
         other => Err(wrong("lendfile_uring::probe", &other.to_string())),
+    }
+}
+
+/// Confines a thread that ends, as `serve --sandbox` does itself, and checks that it cannot get at
+/// the directory any more.
+fn landlock(subject: &Subject) -> Result<Note, Setback> {
+    let confined = thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let status = confine::nothing_within_reach()?;
+            Ok::<_, RulesetError>((status, fs::read_dir(&subject.path).map(drop)))
+        });
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let refused = |errno: Errno| Setback::Refused("landlock_create_ruleset", errno.into());
+    let (status, open) =
+        confined.map_err(|error| failed("landlock_restrict_self")(io::Error::other(error)))?;
+    let abi = match status {
+        LandlockStatus::NotEnabled => return Err(refused(Errno::OPNOTSUPP)),
+        LandlockStatus::NotImplemented => return Err(refused(Errno::NOSYS)),
+        LandlockStatus::Available {
+            effective_abi,
+            kernel_abi,
+        } => kernel_abi.unwrap_or(effective_abi as i32),
+    };
+    match open {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Some(format!(
+            "ABI {abi}: --sandbox confines serve to its directory{}",
+            match abi {
+                ..4 => "; to no connections of its own from ABI 4 on (kernel 6.7)",
+                _ => " and to no connections of its own",
+            }
+        ))),
+        Err(error) => Err(failed("opening, confined")(error)),
+        Ok(()) => Err(wrong("opening, confined", "it was not denied")),
     }
 }
 

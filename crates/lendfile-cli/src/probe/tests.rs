@@ -69,6 +69,23 @@ fn io_uring_works_where_it_is_required() {
 }
 
 #[test]
+fn landlock_is_told_with_its_version_and_this_thread_stays_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let report = collect(directory.path()).unwrap();
+    match outcome(&report, "Landlock") {
+        Outcome::Works { note: Some(note) } => assert!(
+            note.starts_with("ABI ") && note.contains("--sandbox"),
+            "{note}"
+        ),
+        Outcome::Unavailable(trouble) => {
+            assert!(trouble.cure.is_some_and(|cure| cure.contains("--sandbox")));
+        }
+        other => panic!("{other:?}"),
+    }
+    fs::write(directory.path().join("file"), b"as before").unwrap();
+}
+
+#[test]
 fn a_file_that_is_there_is_preferred_and_the_directory_is_left_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let entries = || fs::read_dir(directory.path()).unwrap().count();
