@@ -4,10 +4,35 @@ use std::io::{self, Write};
 
 use clap_complete::aot::generate;
 use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::args::Generated;
 use crate::config;
 use crate::failure::Failure;
+
+/// As in docs/operating.md.
+const EXIT_STATUS: [(&str, &str); 5] = [
+    (
+        "0",
+        "It is done; serve: ended by a first SIGTERM or SIGINT.",
+    ),
+    (
+        "1",
+        "It failed; a line on standard error says why and what helps. bench: a way failed or is not to be had here.",
+    ),
+    (
+        "2",
+        "Wrong usage: a flag, a variable LENDFILE_… or a line of the configuration file.",
+    ),
+    (
+        "130",
+        "bench: ended by Ctrl-C, with what had been measured.",
+    ),
+    (
+        "128 + N",
+        "serve: ended at once by a second signal, of number N.",
+    ),
+];
 
 /// Prints it.
 pub(crate) fn run(what: Generated) -> Result<(), Failure> {
@@ -34,11 +59,21 @@ fn man(out: &mut Vec<u8>) -> io::Result<()> {
     page.render_name_section(out)?;
     page.render_synopsis_section(out)?;
     page.render_description_section(out)?;
-    page.render_subcommands_section(out)?;
-    for subcommand in command
-        .get_subcommands()
-        .filter(|sub| sub.get_name() != "help")
-    {
+    let subcommands = || {
+        let all = command.get_subcommands();
+        all.filter(|sub| sub.get_name() != "help")
+    };
+    // clap_mangen's own section refers to pages that there are not: all is on this one.
+    let mut list = Roff::new();
+    list.control("SH", ["COMMANDS"]);
+    for subcommand in subcommands() {
+        let about = subcommand.get_about().unwrap_or_default().to_string();
+        list.control("TP", []);
+        list.text([bold(format!("lendfile {}", subcommand.get_name()))]);
+        list.text([roman(about)]);
+    }
+    list.to_writer(out)?;
+    for subcommand in subcommands() {
         writeln!(
             out,
             ".SH \"LENDFILE {}\"",
@@ -58,13 +93,29 @@ fn man(out: &mut Vec<u8>) -> io::Result<()> {
             render(&page, &mut part)?;
             out.extend_from_slice(section.as_bytes());
             // Sections of the subcommand become parts of its own.
-            out.extend_from_slice(
-                String::from_utf8_lossy(&part)
-                    .replace(".SH ", ".SS ")
-                    .as_bytes(),
-            );
+            let part = as_written(&part).replace(".SH ", ".SS ");
+            out.extend_from_slice(part.as_bytes());
         }
     }
-    page.render_extra_section(out)?;
+    let mut extra = Vec::new();
+    page.render_extra_section(&mut extra)?;
+    out.extend_from_slice(as_written(&extra).as_bytes());
+    let mut list = Roff::new();
+    list.control("SH", ["EXIT STATUS"]);
+    for (code, meaning) in EXIT_STATUS {
+        list.control("TP", []);
+        list.text([bold(code)]);
+        list.text([roman(meaning)]);
+    }
+    list.to_writer(out)?;
     page.render_version_section(out)
+}
+
+/// A part of the page, in which the lines of examples stay lines.
+fn as_written(part: &[u8]) -> String {
+    let part = String::from_utf8_lossy(part);
+    match part.split_once(".SH EXTRA\n") {
+        Some((before, lines)) => format!("{before}.SH EXAMPLES\n.nf\n{lines}.fi\n"),
+        None => part.into_owned(),
+    }
 }

@@ -82,6 +82,25 @@ fn the_manual_page_and_the_completions_name_every_flag() {
 }
 
 #[test]
+fn the_manual_page_is_all_there_is_and_says_how_it_ends() {
+    let text = run(lendfile(["generate", "man"]))
+        .stdout
+        .replace("\\-", "-");
+    for command in ["bench", "generate", "probe", "serve"] {
+        let heading = format!(".SH \"LENDFILE {}\"\n", command.to_uppercase());
+        assert!(text.contains(&heading), "{text}");
+        let page = format!("lendfile-{command}(1)");
+        assert!(!text.contains(&page), "there is no such page: {page}");
+    }
+    let (_, status) = text
+        .split_once(".SH \"EXIT STATUS\"\n")
+        .expect("its section");
+    assert!(status.contains("2\\fR\nWrong usage"), "{status}");
+    let example = ".nf\nExamples:\n  lendfile serve .  ";
+    assert!(text.contains(example), "lines of examples stay lines");
+}
+
+#[test]
 fn the_conveniences_are_what_they_say() {
     let dir = tempfile::tempdir().unwrap();
     for (name, content) in [("start.html", "start"), ("a.css", "css"), (".dot", "dot")] {
