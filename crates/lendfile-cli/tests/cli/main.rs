@@ -9,6 +9,7 @@ mod http2;
 mod limits;
 mod observe;
 mod output;
+mod readme;
 mod serve;
 mod settings;
 mod shutdown;
