@@ -41,10 +41,17 @@ impl Failure {
 
     /// The address cannot be listened on.
     pub(crate) fn listen(addr: impl Display, error: &io::Error) -> Self {
+        let addr = addr.to_string();
         let cure = match error.kind() {
             _ if is_exhausted(error) => MORE_DESCRIPTORS,
             io::ErrorKind::AddrInUse => "stop the other server, or choose another by --listen",
+            io::ErrorKind::AlreadyExists => {
+                "choose another by --listen, or remove it if nobody needs it"
+            }
             io::ErrorKind::NotFound => "make the directory, or check the spelling",
+            io::ErrorKind::PermissionDenied if addr.starts_with("unix:") => {
+                "run as a user who may write to its directory, or choose another by --listen"
+            }
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 are privileged: choose another by --listen, or grant CAP_NET_BIND_SERVICE"
             }

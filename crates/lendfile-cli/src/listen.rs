@@ -207,6 +207,9 @@ fn unix(path: &Path, mode: u32) -> io::Result<Place> {
             fs::remove_file(path)?;
             UnixListener::bind(path)
         }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !is_socket(path) => Err(
+            io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket"),
+        ),
         bound => bound,
     }?;
     let place = UnixPlace {
@@ -221,10 +224,13 @@ fn unix(path: &Path, mode: u32) -> io::Result<Place> {
 
 /// Whether it is a socket without a listener: its server was killed.
 fn is_stale(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    is_socket
+    is_socket(path)
         && UnixStream::connect(path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
 /// What must be so while Unix sockets are made: nobody else may connect before their mode is set.
@@ -261,7 +267,8 @@ mod tests {
         drop(place);
         assert!(!path.exists(), "removed in the end");
         fs::write(&path, "precious").unwrap();
-        assert!(unix(&path, 0o600).is_err());
+        let error = unix(&path, 0o600).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"precious");
     }
 

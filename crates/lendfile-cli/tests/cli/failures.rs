@@ -146,6 +146,21 @@ pub(crate) fn readable_by_all(dir: &Path) -> std::path::PathBuf {
 }
 
 #[test]
+fn a_unix_socket_where_something_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "precious").unwrap();
+    for path in [&file, dir.path()] {
+        let listen = format!("unix:{}", path.display());
+        let mut command = lendfile(["serve", "--listen", &listen]);
+        command.arg(dir.path());
+        let parts = ["cannot listen on", &listen, "exists and is no socket"];
+        assert_one_line(&run(command), &parts);
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"precious");
+}
+
+#[test]
 fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
     for (args, parts) in [
         (
