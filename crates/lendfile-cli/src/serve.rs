@@ -1,5 +1,6 @@
 //! `lendfile serve`: one runtime per thread, each with listening sockets of its own.
 
+mod cors;
 mod observe;
 mod service;
 mod signals;
@@ -34,8 +35,7 @@ const SIGNALLED: i32 = 128;
 pub(crate) fn run(args: &Serve, listens: bool) -> Result<(), Failure> {
     let descriptors = Descriptors::raise();
     confine::readable(&args.dir).map_err(|error| Failure::directory("serve", &args.dir, &error))?;
-    let site = service::site(args, descriptors.files())
-        .map_err(|error| Failure::directory("serve", &args.dir, &error))?;
+    let site = service::site(args, descriptors.files())?;
     let threads = args
         .threads
         .or_else(|| thread::available_parallelism().ok())
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Serve, listens: bool) -> Result<(), Failure> {
         .start(format, &connections, &site)
         .map_err(|error| Failure::start(&error))?;
     let common = Common::new(args, site, backend, connections, observed);
-    serve(common, places, threads, metrics)
+    serve(args, common, places, threads, metrics)
 }
 
 /// Where to listen: what systemd gives and what was asked for. The default only if neither is.
@@ -79,6 +79,7 @@ fn places(args: &Serve, listens: bool, threads: usize) -> Result<Vec<Place>, Fai
 }
 
 fn serve(
+    args: &Serve,
     common: Common,
     mut places: Vec<Place>,
     threads: usize,
@@ -93,6 +94,7 @@ fn serve(
         let _inside = runtime.enter();
         Signals::new().map_err(start)?
     };
+    runtime.block_on(service::look_for_fallback(args));
     // Everything that can fail comes before the line that says it serves.
     let mut workers = Vec::new();
     for _ in 0..threads {

@@ -1,22 +1,24 @@
 //! What is served: the directory, told of the flags.
 
 use std::io;
+use std::sync::Arc;
 
-use http::HeaderValue;
-use http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use lendfile::ServeDir;
-use lendfile::service::{CacheLimits, Coding, Disposition, Symlinks};
+use lendfile::service::{CacheLimits, Coding, Disposition, Root, Symlinks};
 
+use super::cors::Cors;
 use crate::args::Serve;
-use crate::args::serve::SymlinkRule;
+use crate::args::serve::{Responses, SymlinkRule};
+use crate::failure::Failure;
 
 /// Files kept open, if the process may have many more: opening one again costs 3 µs.
 const MOST_FILES: u64 = 4096;
 
 /// The service of every connection, which may keep this many files open.
-pub(super) fn site(args: &Serve, descriptors: u64) -> io::Result<ServeDir> {
+pub(super) fn site(args: &Serve, descriptors: u64) -> Result<ServeDir, Failure> {
     let asked = &args.responses;
-    let mut site = ServeDir::new(&args.dir)?
+    let mut site = ServeDir::new(&args.dir)
+        .map_err(|error| Failure::directory("serve", &args.dir, &error))?
         .cache(CacheLimits::default().descriptors(descriptors.min(MOST_FILES)))
         .index_files(
             asked
@@ -24,10 +26,7 @@ pub(super) fn site(args: &Serve, descriptors: u64) -> io::Result<ServeDir> {
                 .iter()
                 .filter(|name| !name.as_os_str().is_empty()),
         )
-        .symlinks(match asked.symlinks {
-            SymlinkRule::Inside => Symlinks::Inside,
-            SymlinkRule::Refuse => Symlinks::Refuse,
-        });
+        .symlinks(symlinks(asked));
     if let Some(page) = &asked.not_found {
         site = site.not_found(page);
     }
@@ -60,17 +59,52 @@ pub(super) fn site(args: &Serve, descriptors: u64) -> io::Result<ServeDir> {
         site = match &rule.pattern {
             None => site.cache_control(value),
             Some(pattern) if is_media_range(pattern) => site.cache_control_for_type(pattern, value),
-            Some(glob) => site.cache_control_for_glob(glob, value)?,
+            Some(glob) => site.cache_control_for_glob(glob, value).map_err(|error| Failure::new(error))?,
         };
-    }
-    if asked.cors {
-        let any = HeaderValue::from_static("*");
-        site = site.header(ACCESS_CONTROL_ALLOW_ORIGIN, any);
     }
     for (name, value) in &asked.header {
         site = site.header(name.clone(), value.clone());
     }
     Ok(site)
+}
+
+/// What `--cors` adds.
+pub(super) fn cors(args: &Serve) -> Option<Arc<Cors>> {
+    let asked = &args.responses;
+    asked.cors.then(|| Arc::new(Cors::beside(&asked.header)))
+}
+
+fn symlinks(asked: &Responses) -> Symlinks {
+    match asked.symlinks {
+        SymlinkRule::Inside => Symlinks::Inside,
+        SymlinkRule::Refuse => Symlinks::Refuse,
+    }
+}
+
+/// Warns if the page for what is not found is itself not to be found. It may come later, so that is
+/// no failure.
+pub(super) async fn look_for_fallback(args: &Serve) {
+    let asked = &args.responses;
+    let (flag, page) = match (&asked.spa, &asked.not_found) {
+        (Some(page), _) => ("--spa", page),
+        (None, Some(page)) => ("--not-found", page),
+        (None, None) => return,
+    };
+    let opened = match Root::open(&args.dir) {
+        Ok(root) => root.symlinks(symlinks(asked)).open_file(page).await,
+        Err(error) => Err(error),
+    };
+    let Err(error) = opened else { return };
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::CrossesDevices => "it is not below the directory".to_owned(),
+        _ => error.to_string(),
+    };
+    tracing::warn!(
+        "{flag}={} cannot be sent from {}: {reason}; until it can, what is not found is a bare error",
+        page.display(),
+        args.dir.display(),
+    );
 }
 
 /// `text/html` or `image/*`; a path's glob has a dot, a double star or no slash.

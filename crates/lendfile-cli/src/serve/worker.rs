@@ -13,7 +13,9 @@ use lendfile_bench::ticker::Ticker;
 use lendfile_uring::Uring;
 use tokio_util::sync::CancellationToken;
 
+use super::cors::WithCors;
 use super::observe::Observed;
+use super::service;
 use crate::args::Serve;
 use crate::backend::Chosen;
 
@@ -22,7 +24,7 @@ type Server = BoxFuture<'static, io::Result<()>>;
 /// What all servers of the process have in common.
 #[derive(Clone)]
 pub(super) struct Common {
-    pub(super) site: ServeDir,
+    service: WithCors,
     pub(super) backend: Chosen,
     pub(super) method: Method,
     pub(super) limits: Limits,
@@ -42,7 +44,10 @@ impl Common {
         observed: Observed,
     ) -> Self {
         Self {
-            site,
+            service: WithCors {
+                site,
+                cors: service::cors(args),
+            },
             backend,
             method: args.method,
             limits: args.limits.limits(),
@@ -55,7 +60,7 @@ impl Common {
     }
 
     fn serve<L: Accept>(&self, listener: L, uring: Option<&Uring>) -> io::Result<Server> {
-        let mut serve = lendfile::serve(listener, self.site.clone())
+        let mut serve = lendfile::serve(listener, self.service.clone())
             .with_limits(self.limits.clone())
             .with_connections(self.connections.clone())
             .with_grace_period(self.grace)

@@ -1,6 +1,10 @@
 //! Settings from files, the environment and the command line; what is printed of them.
 
-use crate::command::{Running, connect, lendfile, run};
+use std::collections::BTreeMap;
+
+use rustix::process::Signal;
+
+use crate::command::{Running, connect, lendfile, run, serve};
 
 #[test]
 fn a_file_with_a_mistake_is_named_with_line_and_column() {
@@ -101,12 +105,127 @@ fn the_manual_page_is_all_there_is_and_says_how_it_ends() {
 }
 
 #[test]
+fn a_page_for_what_is_not_found_that_is_missing_is_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("there.html"), "there").unwrap();
+    for (option, reason) in [
+        ("--spa", Some("--spa=index.html cannot be sent")),
+        ("--not-found=404.html", Some("there is no such file")),
+        (
+            "--not-found=../404.html",
+            Some("it is not below the directory"),
+        ),
+        ("--not-found=there.html", None),
+        ("--spa=there.html", None),
+    ] {
+        let (server, addr) = serve(dir.path(), &[option]);
+        let status = connect(addr).get("/missing", "").status;
+        assert_eq!(status == 200, option == "--spa=there.html", "{option}");
+        server.signal(Signal::TERM);
+        let finished = server.finish();
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        match reason {
+            Some(reason) => {
+                assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
+                assert!(finished.stderr.contains("WARN"), "{finished:?}");
+                assert!(finished.stderr.contains(reason), "{finished:?}");
+            }
+            None => assert_eq!(finished.stderr, "", "{option}"),
+        }
+    }
+}
+
+/// The CORS headers of a response, without what they all begin with.
+fn cors(headers: &BTreeMap<String, String>) -> Vec<(&str, &str)> {
+    let own = |(name, value)| {
+        let name: &String = name;
+        let value: &String = value;
+        Some((name.strip_prefix("access-control-")?, value.as_str()))
+    };
+    headers.iter().filter_map(own).collect()
+}
+
+#[test]
+fn scripts_of_other_origins_may_read_every_answer_and_ask_before() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "content").unwrap();
+    std::fs::create_dir(dir.path().join("folder")).unwrap();
+    let (_server, addr) = serve(dir.path(), &["--cors", "--listing", "--header", "X-Own: a"]);
+    let mut client = connect(addr);
+    let origin = "origin: https://app.example\r\n";
+    for (method, target, header, status) in [
+        ("GET", "/file", "", 200),
+        ("HEAD", "/file", "", 200),
+        ("GET", "/file", "range: bytes=1-2\r\n", 206),
+        ("GET", "/file", "range: bytes=9-\r\n", 416),
+        (
+            "GET",
+            "/file",
+            "if-modified-since: Fri, 31 Dec 9999 23:59:59 GMT\r\n",
+            304,
+        ),
+        ("GET", "/missing", "", 404),
+        ("GET", "/folder", "", 301),
+        ("GET", "/folder/", "", 200),
+        ("POST", "/file", "", 405),
+        ("OPTIONS", "/file", "", 204),
+    ] {
+        let response = client.request(method, target, &format!("{origin}{header}"));
+        assert_eq!(response.status, status, "{method} {target}");
+        let fields = cors(&response.headers);
+        let [("allow-origin", "*"), ("expose-headers", exposed)] = fields[..] else {
+            panic!("{method} {target}: {fields:?}");
+        };
+        let exposed: Vec<_> = exposed.split(", ").collect();
+        for name in [
+            "Content-Range",
+            "ETag",
+            "Content-Length",
+            "Accept-Ranges",
+            "x-own",
+        ] {
+            assert!(exposed.contains(&name), "{name}: {exposed:?}");
+        }
+    }
+    let asked = format!(
+        "{origin}access-control-request-method: GET\r\naccess-control-request-headers: range\r\n"
+    );
+    for target in ["/file", "/missing"] {
+        let answer = client.request("OPTIONS", target, &asked);
+        assert_eq!((answer.status, answer.len), (204, 0));
+        assert_eq!(answer.headers["access-control-allow-methods"], "GET, HEAD");
+        assert_eq!(answer.headers["access-control-max-age"], "86400");
+        let allowed = &answer.headers["access-control-allow-headers"];
+        for name in ["Range", "If-Range", "If-None-Match"] {
+            assert!(allowed.split(", ").any(|one| one == name), "{allowed}");
+        }
+    }
+
+    let own = "Access-Control-Allow-Origin: https://app.example";
+    let (_server, addr) = serve(dir.path(), &["--cors", "--header", own]);
+    let mut client = connect(addr);
+    for (target, status) in [("/file", 200), ("/missing", 404)] {
+        let answer = client.get(target, origin);
+        assert_eq!(answer.status, status);
+        let allowed = &answer.headers["access-control-allow-origin"];
+        assert_eq!(allowed, "https://app.example");
+    }
+    client.send("GET /file HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    let raw = String::from_utf8(client.rest().unwrap()).unwrap();
+    assert_eq!(raw.matches("allow-origin:").count(), 1, "{raw}");
+
+    let (_server, addr) = serve(dir.path(), &[]);
+    let answer = connect(addr).request("OPTIONS", "/file", &asked);
+    assert_eq!(cors(&answer.headers), []);
+}
+
+#[test]
 fn the_conveniences_are_what_they_say() {
     let dir = tempfile::tempdir().unwrap();
     for (name, content) in [("start.html", "start"), ("a.css", "css"), (".dot", "dot")] {
         std::fs::write(dir.path().join(name), content).unwrap();
     }
-    let (_server, addr) = crate::command::serve(
+    let (_server, addr) = serve(
         dir.path(),
         &[
             "--spa=start.html",
@@ -144,9 +263,9 @@ fn a_directory_is_listed_if_no_file_stands_for_it() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("index.html"), "index").unwrap();
     let accept = "accept: application/json\r\n";
-    let (_server, addr) = crate::command::serve(dir.path(), &["--listing"]);
+    let (_server, addr) = serve(dir.path(), &["--listing"]);
     assert_eq!(connect(addr).get("/", accept).body, b"index");
-    let (_server, addr) = crate::command::serve(dir.path(), &["--listing", "--index", ""]);
+    let (_server, addr) = serve(dir.path(), &["--listing", "--index", ""]);
     let listing = connect(addr).get("/", accept);
     let listing = String::from_utf8(listing.body).unwrap();
     assert!(listing.contains("index.html"), "{listing}");
