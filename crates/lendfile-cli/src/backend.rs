@@ -5,8 +5,10 @@ use std::io;
 use std::thread;
 
 use clap::ValueEnum;
-use lendfile::{Capabilities, Error, Method};
+use lendfile::{Capabilities, Error, ErrorKind, Method};
 use lendfile_uring::{Options, Uring};
+
+use crate::failure::Failure;
 
 /// The backend, as it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,6 +38,25 @@ impl Backend {
         }
     }
 
+    /// Whether it has the method on any machine.
+    ///
+    /// # Errors
+    ///
+    /// Wrong usage.
+    pub(crate) fn can(self, method: Method) -> Result<(), Failure> {
+        if self != Self::Epoll || !needs_ring(method) {
+            return Ok(());
+        }
+        let others = Method::ALL
+            .into_iter()
+            .filter(|method| !needs_ring(*method));
+        let others: Vec<_> = others.map(Method::name).collect();
+        Err(Failure::usage(format_args!(
+            "--method {method} needs --backend uring; --backend epoll has {}",
+            others.join(", ")
+        )))
+    }
+
     /// Finds out, by making a ring, which backend there is; `auto` says so if it is epoll. Methods
     /// of a ring need one, and a method that only epoll has does not.
     ///
@@ -47,6 +68,12 @@ impl Backend {
             return Ok(Chosen::Epoll);
         }
         match try_ring(options) {
+            Ok(found) if method != Method::Auto && !found.methods.contains(method) => {
+                Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("it cannot do --method {method} here; `lendfile probe` says why"),
+                ))
+            }
             Ok(_) => Ok(Chosen::Uring(options)),
             Err(error) if error.is_unsupported() && self == Self::Auto && !needs_ring(method) => {
                 tracing::warn!(%error, "serving with epoll");

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Bench) -> Result<ExitCode, Failure> {
         netns::enter_user_namespace(INSIDE)
     };
     let stop = interrupt::flag().map_err(Failure::new)?;
-    let (ways, missing) = ways::chosen(&args.methods, args.backend.as_deref());
+    let (ways, missing) = ways::chosen(&args.methods, &args.backend);
     for line in &missing {
         warn(line);
     }
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Bench) -> Result<ExitCode, Failure> {
 
 /// The ways that there are, one a line, for programs.
 fn list() -> Result<ExitCode, Failure> {
-    let (ways, _) = ways::chosen(&[], None);
+    let (ways, _) = ways::chosen(&[], &[]);
     for way in ways {
         print(&format!("{way}\n"));
     }

@@ -8,8 +8,9 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::builder::{OsStr, Resettable};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Command, CommandFactory, error::ErrorKind};
+use clap::{ArgAction, ArgMatches, Command, CommandFactory};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -45,8 +46,49 @@ pub(crate) fn matches(args: impl IntoIterator<Item = OsString>) -> Result<ArgMat
         })?;
         command = with_file(command, &path, &text)?;
     }
-    // Prints help, version and errors, and ends the process.
-    Ok(command.get_matches_from(args))
+    match command.clone().try_get_matches_from(&args) {
+        Ok(matches) => Ok(matches),
+        Err(error) => match blamed(&error, command, &args) {
+            Some(variable) => {
+                let reason = reason(&error);
+                Err(Failure::usage(format_args!("{variable}: {reason}")))
+            }
+            // Prints help, version and errors, and ends the process.
+            None => error.exit(),
+        },
+    }
+}
+
+/// The variable that holds what is wrong. clap names the flag, whoever gave it its value.
+fn blamed(error: &clap::Error, mut command: Command, args: &[OsString]) -> Option<String> {
+    let mentioned: Vec<&str> = [ContextKind::InvalidArg, ContextKind::PriorArg]
+        .into_iter()
+        .filter_map(|kind| match error.get(kind)? {
+            ContextValue::String(flag) => Some(flag.as_str()),
+            _ => None,
+        })
+        .collect();
+    if args.get(1).is_none_or(|word| word != SERVE) {
+        return None;
+    }
+    // Until then its flags cannot be written as the error writes them.
+    command.build();
+    let serve = command.find_subcommand(SERVE)?;
+    let is_given = |arg: &clap::Arg| {
+        arg.get_long().is_some_and(|long| {
+            let flag = format!("--{long}");
+            args.iter().any(|word| {
+                let word = word.to_string_lossy();
+                word == flag || word.starts_with(&(flag.clone() + "="))
+            })
+        })
+    };
+    serve
+        .get_arguments()
+        .filter(|arg| mentioned.contains(&&*arg.to_string()) && !is_given(arg))
+        .filter_map(clap::Arg::get_env)
+        .find(|name| std::env::var_os(name).is_some())
+        .map(|name| name.to_string_lossy().into_owned())
 }
 
 /// The file that is named, whatever else is wrong with the command line.
@@ -68,7 +110,7 @@ fn with_file(command: Command, path: &Path, text: &str) -> Result<Command, Failu
     let place = |at: usize, message: &str| {
         let (line, column) = line_and_column(text, at);
         let path = path.display();
-        Failure::new(format_args!("{path}:{line}:{column}: {message}"))
+        Failure::usage(format_args!("{path}:{line}:{column}: {message}"))
     };
     let table = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);

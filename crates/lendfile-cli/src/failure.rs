@@ -1,5 +1,5 @@
-//! How the command fails: one line that says cause and cure, and exit code 1. Wrong usage is
-//! clap's, with exit code 2.
+//! How the command fails: one line that says cause and cure, and exit code 1, or 2 for wrong usage
+//! (most of which is clap's to tell).
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -16,12 +16,26 @@ const MORE_DESCRIPTORS: &str = "ask for fewer by --threads, or allow more by uli
 #[derive(Debug)]
 pub(crate) struct Failure {
     line: String,
+    code: u8,
 }
+
+/// As clap has it.
+const USAGE: u8 = 2;
 
 impl Failure {
     pub(crate) fn new(line: impl Display) -> Self {
         Self {
             line: line.to_string(),
+            code: 1,
+        }
+    }
+
+    /// It was asked for something that cannot be, whatever the machine: a flag, a variable or a
+    /// line of the file is wrong.
+    pub(crate) fn usage(line: impl Display) -> Self {
+        Self {
+            code: USAGE,
+            ..Self::new(line)
         }
     }
 
@@ -83,7 +97,7 @@ impl Failure {
 
     /// Two flags that belong together were not both given.
     pub(crate) fn half(given: &str, missing: &str) -> Self {
-        Self::new(format_args!("{given} needs {missing}; give both"))
+        Self::usage(format_args!("{given} needs {missing}; give both"))
     }
 
     /// The metrics' address cannot be listened on.
@@ -122,7 +136,7 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         // Nobody is left to tell if standard error is gone.
         _ = writeln!(io::stderr(), "lendfile: {}", self.line);
-        ExitCode::FAILURE
+        self.code.into()
     }
 }
 

@@ -40,7 +40,12 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
         .with_env_var(LOG_VARIABLE)
-        .from_env_lossy();
+        .from_env()
+        .map_err(|error| {
+            Failure::usage(format_args!(
+                "{LOG_VARIABLE}: {error}; write a level, such as info, or a level for each part: lendfile_core=debug,warn"
+            ))
+        })?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -33,6 +33,9 @@ const SIGNALLED: i32 = 128;
 
 /// Serves until a signal comes. `listens` says whether `--listen` was given, by whatever way.
 pub(crate) fn run(args: &Serve, listens: bool) -> Result<(), Failure> {
+    if let Some(backend) = args.backend {
+        backend.can(args.method)?;
+    }
     let descriptors = Descriptors::raise();
     confine::readable(&args.dir).map_err(|error| Failure::directory("serve", &args.dir, &error))?;
     let site = service::site(args, descriptors.files())?;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use lendfile::LogFormat;
 
+use super::values;
+
 /// Encryption.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct TlsFlags {
@@ -32,7 +34,7 @@ pub(crate) struct Observation {
     pub(crate) access_log_format: LogFormat,
 
     /// Serve /metrics for Prometheus and /healthz on this address
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = values::address)]
     pub(crate) metrics: Option<SocketAddr>,
 }
 

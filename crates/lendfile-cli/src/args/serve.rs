@@ -35,7 +35,7 @@ Settings come from the command line, else from the environment (LENDFILE_LISTEN,
 Signals: SIGTERM and SIGINT let what runs finish (a second one does not); SIGHUP reopens the access log and
 reads the certificate again. Sockets given by systemd (LISTEN_FDS) are served in place of the default address.";
 
-/// Serve the files below a directory, over HTTP/1.1 and cleartext HTTP/2
+/// Serve the files below a directory, over HTTP/1.1 and HTTP/2, in clear or through TLS
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Serve {
@@ -56,7 +56,7 @@ pub(crate) struct Serve {
     pub(crate) unix_mode: u32,
 
     /// Threads, each with its own sockets [default: one per CPU]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::positive)]
     pub(crate) threads: Option<NonZeroUsize>,
 
     /// How files are sent
@@ -72,11 +72,13 @@ pub(crate) struct Serve {
     pub(crate) backend: Option<Backend>,
 
     /// Kernel workers per thread that wait for the disk, with a ring
-    #[arg(long, value_name = "N", default_value_t = Options::default().workers, hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = Options::default().workers, hide_short_help = true,
+          value_parser = values::whole::<u32>)]
     pub(crate) ring_workers: u32,
 
     /// Pipes and buffers filled ahead per thread, with a ring
-    #[arg(long, value_name = "N", default_value_t = Options::default().windows, hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = Options::default().windows, hide_short_help = true,
+          value_parser = values::whole::<usize>)]
     pub(crate) ring_windows: usize,
 
     /// Has ring-fixed read past the page cache
@@ -187,7 +189,7 @@ pub(crate) enum SymlinkRule {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LimitFlags {
     /// Connections at a time; further ones wait [default: three quarters of the descriptors]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::positive)]
     pub(crate) max_connections: Option<NonZeroUsize>,
 
     /// Connections at a time from one IP address, or one /64 of IPv6; further ones are closed
@@ -227,11 +229,11 @@ pub(crate) struct LimitFlags {
     max_header_bytes: u64,
 
     /// Header fields of a request
-    #[arg(long, value_name = "N", default_value = "100")]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = values::whole::<usize>)]
     max_headers: usize,
 
     /// HTTP/2 streams at a time on one connection
-    #[arg(long, value_name = "N", default_value = "128")]
+    #[arg(long, value_name = "N", default_value = "128", value_parser = values::whole::<u32>)]
     http2_streams: u32,
 
     /// For running responses after the first signal to stop

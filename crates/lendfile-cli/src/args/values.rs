@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -72,25 +72,44 @@ fn or_off<T>(
     }
 }
 
+// What the libraries say of a wrong value speaks of their own types, so it is said here what is right.
+
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; write 500ms, 30s or 2m")),
-    }
+    humantime::parse_duration(text)
+        .map_err(|_| "write a number with its unit, such as 500ms, 30s or 2m".into())
 }
 
 pub(crate) fn timeout(text: &str) -> Result<OrOff<Duration>, String> {
     or_off(text, |text| match duration(text) {
         Ok(Duration::ZERO) => Err("no time at all; write off for no limit".into()),
-        duration => duration,
+        Ok(duration) => Ok(duration),
+        Err(hint) => Err(hint + ", or off"),
     })
 }
 
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     match text.parse::<ByteSize>() {
         Ok(size) => Ok(size.as_u64()),
-        Err(error) => Err(format!("{error}; write 1000, 64KiB or 10MB")),
+        Err(_) => Err("write a number of bytes, such as 1000, 64KiB or 10MB".into()),
     }
+}
+
+/// A number from 1 on.
+pub(crate) fn positive(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "write a whole number from 1 on".into())
+}
+
+pub(crate) fn whole<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let number: u64 = text
+        .parse()
+        .map_err(|_| "write a whole number, such as 128")?;
+    T::try_from(number).map_err(|_| "that is more than can be had".into())
+}
+
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "write an IP address and a port, such as 127.0.0.1:9100 or [::1]:9100".into())
 }
 
 /// Bytes of a request's head. hyper reads no fewer at once.
@@ -106,13 +125,16 @@ pub(crate) fn head_bytes(text: &str) -> Result<u64, String> {
 pub(crate) fn rate(text: &str) -> Result<OrOff<NonZeroU64>, String> {
     or_off(text, |text| {
         let number = text.strip_suffix("/s").unwrap_or(text);
-        NonZeroU64::new(bytes(number)?).ok_or("nothing at all; write off for no limit".into())
+        let bytes = bytes(number)
+            .map_err(|_| "write bytes per second, such as 500KiB or 10MB/s, or off")?;
+        NonZeroU64::new(bytes).ok_or("nothing at all; write off for no limit".into())
     })
 }
 
 pub(crate) fn unsent(text: &str) -> Result<OrOff<NonZeroU32>, String> {
     or_off(text, |text| {
-        let bytes = u32::try_from(bytes(text)?).unwrap_or(u32::MAX);
+        let bytes = bytes(text).map_err(|hint| hint + ", or off")?;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         NonZeroU32::new(bytes).ok_or("nothing at all; write off for no limit".into())
     })
 }
@@ -120,7 +142,7 @@ pub(crate) fn unsent(text: &str) -> Result<OrOff<NonZeroU32>, String> {
 pub(crate) fn count(text: &str) -> Result<OrOff<NonZeroU64>, String> {
     or_off(text, |text| {
         text.parse()
-            .map_err(|_| "write a number from 1 on, or off".into())
+            .map_err(|_| "write a whole number from 1 on, or off".into())
     })
 }
 
@@ -133,12 +155,9 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
 }
 
 pub(crate) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    const SYNTAX: &str = "write Name: value";
-    let (name, value) = text.split_once(':').ok_or(SYNTAX)?;
-    let name: HeaderName = name
-        .trim()
-        .parse()
-        .map_err(|error| format!("{error}; {SYNTAX}"))?;
+    const NAME: &str = "write Name: value, with letters, digits and hyphens in the name";
+    let (name, value) = text.split_once(':').ok_or(NAME)?;
+    let name: HeaderName = name.trim().parse().map_err(|_| NAME)?;
     // They say how long a body is, what part of a file it is, or what the connection does.
     let framing = [
         header::CONNECTION,
@@ -152,12 +171,12 @@ pub(crate) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     if framing.contains(&name) {
         return Err(format!("{name} is the server's own to set"));
     }
-    let value = value
-        .trim()
-        .parse()
-        .map_err(|error| format!("{error}; {SYNTAX}"))?;
+    let value = value.trim().parse().map_err(|_| INVISIBLE)?;
     Ok((name, value))
 }
+
+/// What a header's value has that none may have.
+const INVISIBLE: &str = "it has a control character; write visible ones and spaces";
 
 /// A `Cache-Control` value, and what it is for: every file, a media range or a glob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,9 +194,7 @@ impl FromStr for CacheRule {
             Some((pattern, value)) => (Some(pattern.trim().to_owned()), value),
             None => (None, text),
         };
-        let value = value.trim().parse().map_err(|error| {
-            format!("{error}; write max-age=60 or *.css: max-age=60 or image/*: max-age=60")
-        })?;
+        let value = value.trim().parse().map_err(|_| INVISIBLE)?;
         Ok(Self { pattern, value })
     }
 }
@@ -240,6 +257,10 @@ mod tests {
         assert_eq!(unsent("off").unwrap(), OrOff(None));
         assert!(unsent("0").is_err());
         assert_eq!(count("5").unwrap(), OrOff(NonZeroU64::new(5)));
+        assert_eq!(positive("2").unwrap().get(), 2);
+        assert!(positive("0").is_err() && positive("-1").is_err());
+        assert_eq!(whole::<u32>("0"), Ok(0));
+        assert!(whole::<u32>("4294967296").is_err() && whole::<u32>("1k").is_err());
         assert_eq!(mode("660").unwrap(), 0o660);
         assert!(mode("888").is_err() && mode("1777").is_err());
     }

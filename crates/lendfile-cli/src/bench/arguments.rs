@@ -3,6 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
+use lendfile::Method;
+
+use super::ways;
+
 const EXAMPLES: &str = "\
 Examples:
   lendfile bench                                   every method, files of 1k to 1m
@@ -31,12 +36,12 @@ pub(crate) struct Bench {
     pub(crate) conns: Vec<usize>,
 
     /// Methods, or all that there are here
-    #[arg(long, value_delimiter = ',', default_value = "all")]
+    #[arg(long, value_delimiter = ',', default_value = ways::ALL, value_parser = methods())]
     pub(crate) methods: Vec<String>,
 
     /// Backends, separated by commas [default: all that there are here]
-    #[arg(long)]
-    pub(crate) backend: Option<String>,
+    #[arg(long, value_delimiter = ',', value_parser = ways::BACKENDS)]
+    pub(crate) backend: Vec<String>,
 
     /// Take the files out of the page cache before each turn, which ends when each was sent once,
     /// and watch how long the server's thread is blocked
@@ -87,6 +92,11 @@ impl Bench {
             sizes => sizes.to_vec(),
         }
     }
+}
+
+fn methods() -> PossibleValuesParser {
+    let names = Method::ALL.into_iter().map(Method::name);
+    PossibleValuesParser::new([ways::ALL].into_iter().chain(names))
 }
 
 fn parse_count(text: &str) -> Result<usize, &'static str> {

@@ -21,6 +21,12 @@ impl fmt::Display for Way {
     }
 }
 
+/// What stands for every method.
+pub(super) const ALL: &str = "all";
+
+/// The backends' names.
+pub(super) const BACKENDS: [&str; 2] = ["epoll", "uring"];
+
 /// A backend of this command.
 struct Backend {
     name: &'static str,
@@ -29,13 +35,14 @@ struct Backend {
 }
 
 fn backends() -> [Backend; 2] {
+    let [epoll, uring_name] = BACKENDS;
     [
         Backend {
-            name: "epoll",
+            name: epoll,
             methods: Ok(EpollTransport::<TcpStream>::backend_capabilities().methods),
         },
         Backend {
-            name: "uring",
+            name: uring_name,
             methods: uring().map_err(|error| error.to_string()),
         },
     ]
@@ -56,24 +63,18 @@ fn uring() -> Result<MethodSet, lendfile::Error> {
 }
 
 /// The ways that were asked for by name, or all, and a line for each that is not to be had here.
-pub(super) fn chosen(methods: &[String], backend: Option<&str>) -> (Vec<Way>, Vec<String>) {
+pub(super) fn chosen(methods: &[String], asked: &[String]) -> (Vec<Way>, Vec<String>) {
     let (mut ways, mut missing) = (Vec::new(), Vec::new());
     let known = backends();
-    let wanted: Vec<&str> = match backend {
-        None => known.iter().map(|backend| backend.name).collect(),
-        Some(names) => names.split(',').collect(),
-    };
-    let all = methods.is_empty() || methods.iter().any(|name| name == "all");
-    for name in wanted {
-        let found = match known.iter().find(|backend| backend.name == name) {
-            Some(backend) => backend.methods.as_ref().map_err(String::as_str),
-            None => Err("there are epoll and uring"),
-        };
-        let found = match found {
+    let is_asked = |backend: &&Backend| asked.iter().any(|name| name == backend.name);
+    let all = methods.is_empty() || methods.iter().any(|name| name == ALL);
+    for backend in known.iter().filter(|it| asked.is_empty() || is_asked(it)) {
+        let name = backend.name;
+        let found = match &backend.methods {
             Ok(found) => found,
             Err(reason) => {
                 // Only what was asked for is missed.
-                if backend.is_some() {
+                if !asked.is_empty() {
                     missing.push(format!("left out: no backend {name} here: {reason}"));
                 }
                 continue;
@@ -94,9 +95,8 @@ pub(super) fn chosen(methods: &[String], backend: Option<&str>) -> (Vec<Way>, Ve
     }
     for method in methods.iter().filter(|_| !all) {
         if !ways.iter().any(|way| way.method == *method) {
-            let names = Method::ALL.map(Method::name).join(", ");
             missing.push(format!(
-                "left out: method {method} is not available here; there are {names}"
+                "left out: method {method} is not to be had; `lendfile probe` says what is"
             ));
         }
     }
@@ -109,7 +109,7 @@ mod tests {
 
     fn methods(wanted: &[&str]) -> (Vec<String>, usize) {
         let wanted: Vec<_> = wanted.iter().map(|&name| name.to_owned()).collect();
-        let (ways, missing) = chosen(&wanted, Some("epoll"));
+        let (ways, missing) = chosen(&wanted, &["epoll".to_owned()]);
         (
             ways.into_iter().map(|way| way.method).collect(),
             missing.len(),
@@ -131,8 +131,7 @@ mod tests {
             !all.iter().any(|method| method.starts_with("ring")),
             "{all:?}"
         );
-        let (some, missing) = methods(&["copy", "teleport"]);
+        let (some, missing) = methods(&["copy", "ring-hybrid"]);
         assert_eq!((&some[..], missing), (&["copy".to_owned()][..], 1));
-        assert_eq!(chosen(&[], Some("carrier-pigeon")).1.len(), 1);
     }
 }

@@ -59,7 +59,11 @@ pub(super) fn site(args: &Serve, descriptors: u64) -> Result<ServeDir, Failure> 
         site = match &rule.pattern {
             None => site.cache_control(value),
             Some(pattern) if is_media_range(pattern) => site.cache_control_for_type(pattern, value),
-            Some(glob) => site.cache_control_for_glob(glob, value).map_err(|error| Failure::new(error))?,
+            Some(glob) => site.cache_control_for_glob(glob, value).map_err(|_| {
+                Failure::usage(format_args!(
+                    "--cache-control: {glob:?} is no pattern for names; write *.css, assets/**/*.js or image/*"
+                ))
+            })?,
         };
     }
     for (name, value) in &asked.header {

@@ -1,4 +1,5 @@
 //! How it fails: one line that says cause and cure, and exit code 1; wrong usage is exit code 2.
+//! (What is wrong in files and variables is in `settings`, with certificates in `tls`.)
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -17,7 +18,13 @@ pub(crate) const UNPRIVILEGED: u32 = 65534;
 /// Checks that it failed with one line, which contains all of `parts`.
 #[track_caller]
 fn assert_one_line(finished: &Finished, parts: &[&str]) {
-    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert_line(1, finished, parts);
+}
+
+/// The same, with this exit code.
+#[track_caller]
+pub(crate) fn assert_line(code: i32, finished: &Finished, parts: &[&str]) {
+    assert_eq!(finished.code, Some(code), "{finished:?}");
     assert_eq!(finished.stdout, "");
     let line = finished.stderr.strip_suffix('\n').expect("a whole line");
     assert!(!line.contains('\n'), "more than one line: {line}");
@@ -160,6 +167,27 @@ fn a_unix_socket_where_something_else_is() {
     assert_eq!(fs::read(&file).unwrap(), b"precious");
 }
 
+/// What clap cannot know is told by one line.
+#[test]
+fn what_cannot_be_on_any_machine_is_wrong_usage() {
+    for (args, parts) in [
+        (
+            &["--backend", "epoll", "--method", "ring-hybrid"][..],
+            &["--method ring-hybrid", "--backend uring", "sendfile"][..],
+        ),
+        (&["--tls-cert", "x"], &["--tls-cert needs --tls-key"]),
+        (&["--tls-key", "x"], &["--tls-key needs --tls-cert"]),
+        (
+            &["--cache-control", "[a: no-cache"],
+            &["--cache-control", "[a", "*.css"],
+        ),
+    ] {
+        let mut command = lendfile(["serve", "--listen", "127.0.0.1:0", "."]);
+        command.args(args);
+        assert_line(2, &run(command), parts);
+    }
+}
+
 #[test]
 fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
     for (args, parts) in [
@@ -169,7 +197,46 @@ fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
         ),
         (&["serve", ".", "--frobnicate"], &["--frobnicate", "--help"]),
         (&["serve", ".", "--listen", "here"], &["here", "--listen"]),
-        (&["serve", ".", "--threads", "0"], &["0", "--threads"]),
+        (
+            &["serve", ".", "--threads", "0"],
+            &["'0'", "--threads", "a whole number from 1 on"],
+        ),
+        (
+            &["serve", ".", "--max-connections", "many"],
+            &["'many'", "--max-connections", "from 1 on"],
+        ),
+        (
+            &["serve", ".", "--http2-streams", "1k"],
+            &["'1k'", "--http2-streams", "a whole number"],
+        ),
+        (
+            &["serve", ".", "--rate-limit", "x"],
+            &["'x'", "--rate-limit", "bytes per second", "10MB/s, or off"],
+        ),
+        (
+            &["serve", ".", "--unsent-bytes", "x"],
+            &["'x'", "--unsent-bytes", "64KiB", "or off"],
+        ),
+        (
+            &["serve", ".", "--idle-timeout", "30"],
+            &["'30'", "--idle-timeout", "30s", "or off"],
+        ),
+        (
+            &["serve", ".", "--metrics", "here"],
+            &["'here'", "--metrics", "127.0.0.1:9100"],
+        ),
+        (
+            &["serve", ".", "--header", "a b: c"],
+            &["'a b: c'", "--header", "Name: value"],
+        ),
+        (
+            &["bench", "--methods", "nope"],
+            &["'nope'", "--methods", "sendfile"],
+        ),
+        (
+            &["bench", "--backend", "nope"],
+            &["'nope'", "--backend", "uring"],
+        ),
         (&["serve"], &["<DIR>"]),
         (&[], &["Usage: lendfile"]),
     ] {
@@ -178,6 +245,16 @@ fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
         assert_eq!(finished.stdout, "", "{args:?}");
         for part in parts {
             assert!(finished.stderr.contains(part), "{args:?}: {finished:?}");
+        }
+        // The words of Rust's own types and of libraries.
+        for part in [
+            "non-zero",
+            "ByteSize",
+            "invalid digit",
+            "HTTP header",
+            "socket address",
+        ] {
+            assert!(!finished.stderr.contains(part), "{args:?}: {finished:?}");
         }
     }
 }

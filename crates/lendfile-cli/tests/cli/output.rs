@@ -73,7 +73,13 @@ fn the_help_shows_how_it_is_used() {
     let text = printed(lendfile(["--help"]));
     assert!(text.contains("Examples:\n  lendfile serve ."), "{text}");
     let text = printed(lendfile(["serve", "--help"]));
-    for option in ["--listen", "--method", "--threads", "127.0.0.1:8080"] {
+    for option in [
+        "HTTP/1.1 and HTTP/2, in clear or through TLS",
+        "--listen",
+        "--method",
+        "--threads",
+        "127.0.0.1:8080",
+    ] {
         assert!(text.contains(option), "{option} is not in {text}");
     }
 }

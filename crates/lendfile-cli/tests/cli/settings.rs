@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rustix::process::Signal;
 
 use crate::command::{Running, connect, lendfile, run, serve};
+use crate::failures::assert_line;
 
 #[test]
 fn a_file_with_a_mistake_is_named_with_line_and_column() {
@@ -18,13 +19,46 @@ fn a_file_with_a_mistake_is_named_with_line_and_column() {
     let mut command = lendfile(["serve", "--config"]);
     command.arg(&file);
     let finished = run(command);
-    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert_eq!(finished.code, Some(2), "{finished:?}");
     let place = format!("{}:3:1: ", file.display());
     assert!(finished.stderr.contains(&place), "{finished:?}");
     assert!(
         finished.stderr.contains("did you mean \"threads\"?"),
         "{finished:?}"
     );
+}
+
+#[test]
+fn a_variable_with_a_mistake_is_named() {
+    let serve = |variable: &str, value: &str| {
+        let mut command = lendfile(["serve", ".", "--print-config"]);
+        command.env(variable, value);
+        command
+    };
+    for (variable, value, part) in [
+        ("LENDFILE_IDLE_TIMEOUT", "30", "30s"),
+        ("LENDFILE_THREADS", "0", "from 1 on"),
+        ("LENDFILE_CORS", "yes", "possible values: true, false"),
+        ("LENDFILE_METHOD", "teleport", "sendfile"),
+        ("LENDFILE_LISTEN", "127.0.0.1:0,here", "'here'"),
+        ("LENDFILE_LOG", "lendfile=nope", "lendfile_core=debug"),
+    ] {
+        let parts = [&format!("{variable}: "), part];
+        assert_line(2, &run(serve(variable, value)), &parts);
+    }
+    let mut both = serve("LENDFILE_NOT_FOUND", "404.html");
+    both.arg("--spa");
+    let parts = ["LENDFILE_NOT_FOUND: ", "--spa", "cannot be used with"];
+    assert_line(2, &run(both), &parts);
+    // What the command line says is the command line's, and replaces the variable's.
+    let mut other = serve("LENDFILE_THREADS", "0");
+    other.args(["--idle-timeout", "30"]);
+    let finished = run(other);
+    assert_eq!(finished.code, Some(2));
+    assert!(finished.stderr.contains("--idle-timeout") && !finished.stderr.contains("LENDFILE"));
+    let mut replaced = serve("LENDFILE_THREADS", "0");
+    replaced.arg("--threads=1");
+    assert_eq!(run(replaced).code, Some(0));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use futures_util::future::{Either, select};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::rustls::Error;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -130,11 +131,16 @@ fn read(certificates: &Path, key: &Path) -> io::Result<Arc<CertifiedKey>> {
         PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, "private key", error))?;
     let pair =
         CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|error| {
-            io::Error::other(format!(
-                "{} and {} do not belong together: {error}",
-                certificates.display(),
-                key.display(),
-            ))
+            let (chain, key) = (certificates.display(), key.display());
+            io::Error::other(match error {
+                Error::InconsistentKeys(_) => format!(
+                    "{key} is not the key of {chain}'s first certificate: they do not belong together"
+                ),
+                Error::InvalidCertificate(_) => {
+                    format!("{chain}: its first certificate cannot be read")
+                }
+                _ => format!("{key}: not a key of a kind that is known (RSA, ECDSA, Ed25519)"),
+            })
         })?;
     Ok(Arc::new(pair))
 }
