@@ -52,7 +52,7 @@ use crate::{Accept, Listener};
 /// Time that running responses have to finish after shutdown was asked for.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Serves HTTP/1.1 and HTTP/2, in clear or through [TLS](Serve::with_tls), with `service`, lending file bodies to the connections.
+/// Serves HTTP/1.1 and HTTP/2, in clear or through TLS (feature `tls`), with `service`, lending file bodies to the connections.
 ///
 /// The service is any tower service whose responses' bodies yield [`Bytes`]: a
 /// [`ServeDir`](crate::ServeDir), an axum `Router`, a `tower::service_fn`. Every request carries a
