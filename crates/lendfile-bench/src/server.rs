@@ -152,13 +152,18 @@ impl Server {
     }
 
     /// Asks it to end, by SIGTERM, and gives it some seconds for that: for those who look at what it
-    /// leaves behind.
+    /// leaves behind. It is asked again each second: nginx, as one process, does not notice a signal
+    /// that comes just before it begins to wait.
     pub fn stop(mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        // It may have ended already.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let begun = Instant::now();
+        let mut asked = 0;
         while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < START_LIMIT {
+            if begun.elapsed().as_secs() >= asked {
+                // It may have ended meanwhile.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                asked += 1;
+            }
             thread::sleep(ATTEMPT_PAUSE);
         }
     }
@@ -292,6 +297,22 @@ mod tests {
             assert!(begun.elapsed() < START_LIMIT, "never heard");
             thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_server_that_misses_a_signal_is_asked_again() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let left = dir.path().join("left");
+        // The second one ends it.
+        let script = format!(
+            "trap 'trap \"echo > {}; exit\" TERM' TERM; echo listening on http://{address}; \
+             while :; do sleep 0.05; done",
+            left.display()
+        );
+        start(&script, Address::Announced).unwrap().stop();
+        assert!(left.exists(), "it was killed");
     }
 
     #[test]
