@@ -71,7 +71,10 @@ impl Backend {
             Ok(found) if method != Method::Auto && !found.methods.contains(method) => {
                 Err(Error::new(
                     ErrorKind::Unavailable,
-                    format!("it cannot do --method {method} here; `lendfile probe` says why"),
+                    // The only one that a ring may lack: its buffers are locked.
+                    format!(
+                        "no buffers are to be had for --method {method}; allow more locked memory by `ulimit -l` or systemd's LimitMEMLOCK=, or choose another by --method"
+                    ),
                 ))
             }
             Ok(_) => Ok(Chosen::Uring(options)),

@@ -1,10 +1,14 @@
 //! `--backend`: by a ring, and what happens where there is none.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
 use lendfile_tests::content;
 use lendfile_tests::uring::{BY_RING, denied_rings, runtime_or_skip};
 use lendfile_uring::Options;
 
 use crate::command::{connect, lendfile, run, serve};
+use crate::failures::{UNPRIVILEGED, assert_line, readable_by_all};
 use crate::serve::sends_the_right_bytes;
 
 /// What is said when there is no ring.
@@ -52,6 +56,28 @@ fn where_rings_are_denied_asking_for_one_fails_with_the_cure() {
             }
         }
     });
+}
+
+#[test]
+fn a_ring_without_memory_for_its_buffers_fails_with_the_cure() {
+    if runtime_or_skip(Options::default()).is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let program = readable_by_all(dir.path());
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -l 64 && exec \"$@\"", "sh"])
+        .arg(program)
+        .args(["serve", "--listen", "127.0.0.1:0", "--threads", "1"])
+        .args(["--method", "ring-fixed"])
+        .arg(dir.path());
+    if rustix::process::geteuid().is_root() {
+        // Whose memory is not counted.
+        command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
+    }
+    let parts = ["cannot serve by a ring", "ulimit -l", "--method ring-fixed"];
+    assert_line(1, &run(command), &parts);
 }
 
 #[test]
