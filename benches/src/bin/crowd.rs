@@ -187,22 +187,28 @@ fn attack(
         );
     }
     println!();
-    let worst = assault.probe_quantile(1.0).unwrap_or(Duration::MAX);
-    let quantile = |share| assault.probe_quantile(share).map_or("–".to_owned(), millis);
+    let probes = &assault.probes;
+    let worst = probes.quantile(1.0).unwrap_or(Duration::MAX);
+    let quantile = |share| probes.quantile(share).map_or("–".to_owned(), millis);
     verdict.line(
-        worst <= PROBE_BOUND && assault.failed_probes == 0,
+        worst <= PROBE_BOUND && probes.failed == 0,
         format!(
             "{} probes: median {}, p99 {}, p99.9 {}, worst {} at {} (bound {}), {} unanswered",
-            assault.probes.len(),
+            probes.waits.len(),
             quantile(0.5),
             quantile(0.99),
             quantile(0.999),
             millis(worst),
-            seconds_of(assault.worst_at),
+            seconds_of(probes.worst_at),
             millis(PROBE_BOUND),
-            assault.failed_probes,
+            probes.failed,
         ),
     );
+    if !probes.first {
+        println!(
+            "- the probes had to wait for the crowd's turns, too: only root may put them first"
+        );
+    }
     let refused: u64 = assault.ends.iter().map(|ends| ends.refused).sum();
     verdict.line(refused == 0, format!("{refused} connections refused"));
     let latest_bound = clock + clock / 4 + LATE;

@@ -99,6 +99,10 @@ struct Service {
 impl Service {
     /// On a free port, over a directory with `small` and `large`.
     fn start(program: &Program, options: &[&str]) -> Result<Self> {
+        Self::start_in(&Place::default(), program, options)
+    }
+
+    fn start_in(place: &Place, program: &Program, options: &[&str]) -> Result<Self> {
         let directory = tempfile::tempdir().map_err(|error| Error::system("a directory", error))?;
         let write = || {
             fs::write(
@@ -109,7 +113,7 @@ impl Service {
         };
         write().map_err(|error| Error::system("writing the files", error))?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = start(program, any, options, directory.path())?;
+        let server = start(place, program, any, options, directory.path())?;
         Ok(Self { server, directory })
     }
 
@@ -123,14 +127,14 @@ impl Service {
 }
 
 fn start(
+    place: &Place,
     program: &Program,
     listen: SocketAddr,
     options: &[&str],
     directory: &Path,
 ) -> Result<Server> {
-    let here = Place::default();
     let mut command = program.command(listen, options, directory);
-    Server::start(&here, &here, &mut command, Address::Announced)
+    Server::start(place, &Place::default(), &mut command, Address::Announced)
 }
 
 /// Lets this process, and the servers it starts, have as many descriptors as `wanted`.

@@ -32,9 +32,9 @@ fn attackers_are_cut_by_their_clocks_and_others_do_not_notice() {
         clock,
     };
     let assault = crowd::attack(&program(), &attack).unwrap();
-    let worst = assault.probe_quantile(1.0).expect("probes");
+    let worst = assault.probes.quantile(1.0).expect("probes");
     assert!(worst < PROBE_BOUND, "a probe waited for {worst:?}");
-    assert_eq!(assault.failed_probes, 0);
+    assert_eq!(assault.probes.failed, 0);
     for kind in [Kind::SlowHead, Kind::SlowReader] {
         let ends = assault.ends[kind as usize];
         assert!(ends.ended >= 100, "{kind:?}: {ends:?}");

@@ -11,6 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::client::{connect, connect_narrow, probe, warm_up};
 use super::{Holdings, Program, SETTLED_WITHIN, Service, allow_descriptors};
+use crate::pin::{self, Cores};
+use crate::place::Place;
 use crate::{Error, Result};
 
 /// An attacker's turn comes once in this time.
@@ -83,12 +85,8 @@ pub struct Attack {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Assault {
-    /// Latencies of the probes, each a connection of its own, the shortest first.
-    pub probes: Vec<Duration>,
-    /// When the slowest was sent, from the attack's beginning.
-    pub worst_at: Duration,
-    /// Probes that were not answered.
-    pub failed_probes: u64,
+    /// What the probes saw.
+    pub probes: Probes,
     /// How each kind's connections were ended by the server, in the order of [`Kind::ALL`].
     pub ends: [Ends; 4],
     /// From the attackers' last move, all their connections kept open, until the server had none of
@@ -100,6 +98,21 @@ pub struct Assault {
     pub most: Holdings,
     /// What it held within ten seconds from when it had got rid of all attackers.
     pub after: Holdings,
+}
+
+/// Requests for a small file in the middle of an attack, each on a connection of its own.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Probes {
+    /// Latencies, the shortest first.
+    pub waits: Vec<Duration>,
+    /// When the slowest was sent, from the attack's beginning.
+    pub worst_at: Duration,
+    /// Those that were not answered.
+    pub failed: u64,
+    /// Whether they ran before the attackers on the core that they share (which takes root): else their
+    /// latencies are the crowd's, too.
+    pub first: bool,
 }
 
 /// Connections that the server ended.
@@ -118,18 +131,18 @@ pub struct Ends {
     pub latest: Option<Duration>,
 }
 
-impl Assault {
+impl Probes {
     /// The latency below which a share of the probes stayed.
-    pub fn probe_quantile(&self, share: f64) -> Option<Duration> {
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             clippy::cast_precision_loss,
             reason = "an index below the length"
         )]
-        let index = (self.probes.len() as f64 * share) as usize;
-        let index = index.min(self.probes.len().checked_sub(1)?);
-        self.probes.get(index).copied()
+        let index = (self.waits.len() as f64 * share) as usize;
+        let index = index.min(self.waits.len().checked_sub(1)?);
+        self.waits.get(index).copied()
     }
 }
 
@@ -148,7 +161,14 @@ pub fn attack(program: &Program, attack: &Attack) -> Result<Assault> {
     let clock = format!("{}ms", attack.clock.as_millis());
     let options = ["--header-timeout", "--idle-timeout", "--progress-timeout"]
         .map(|name| [name, clock.as_str()]);
-    let service = Service::start(program, options.as_flattened())?;
+    // The server has a core of its own, as it has where its attackers are elsewhere.
+    let cores = pin::choose()?;
+    let place = |side: fn(Cores) -> usize| Place {
+        core: cores.map(side),
+        namespace: None,
+    };
+    let servers = place(|cores| cores.server);
+    let service = Service::start_in(&servers, program, options.as_flattened())?;
     warm_up(service.address())
         .map_err(|error| Error::disqualified(format!("before the attack: {error}")))?;
     // The program's pages that only attackers use are not what an attack leaves behind.
@@ -157,8 +177,10 @@ pub fn attack(program: &Program, attack: &Attack) -> Result<Assault> {
         time: attack.clock * 2,
         clock: attack.clock,
     };
-    assail(&service, &few)?;
-    assail(&service, attack)
+    place(|cores| cores.client).run(|| {
+        assail(&service, &few)?;
+        assail(&service, attack)
+    })?
 }
 
 fn assail(service: &Service, attack: &Attack) -> Result<Assault> {
@@ -197,12 +219,8 @@ fn assail(service: &Service, attack: &Attack) -> Result<Assault> {
         let ends = crowds.map(|crowd| crowd.join().expect("a crowd's thread"));
         Ok::<_, Error>((probes, ends, rid_of_all_after, settled(service, &before)?))
     })?;
-    let (mut probes, worst_at, failed_probes) = probes;
-    probes.sort_unstable();
     Ok(Assault {
         probes,
-        worst_at,
-        failed_probes,
         ends,
         rid_of_all_after,
         before,
@@ -235,24 +253,28 @@ impl Drop for Lower<'_> {
     }
 }
 
-/// How long each waited, when the one that waited longest was sent, and how many failed.
-fn probe_while(address: SocketAddr, attacking: &AtomicBool) -> (Vec<Duration>, Duration, u64) {
+fn probe_while(address: SocketAddr, attacking: &AtomicBool) -> Probes {
     let first = Instant::now();
-    let mut waits = Vec::new();
+    let mut probes = Probes {
+        // Of this thread alone (NOTES of nice(2)).
+        first: rustix::process::nice(-20).is_ok(),
+        ..Probes::default()
+    };
     let mut worst = (Duration::ZERO, Duration::ZERO);
-    let mut failed = 0;
     while attacking.load(Relaxed) {
         let begun = Instant::now();
         match probe(address) {
             Ok(()) => {
-                waits.push(begun.elapsed());
+                probes.waits.push(begun.elapsed());
                 worst = worst.max((begun.elapsed(), begun - first));
             }
-            Err(_) => failed += 1,
+            Err(_) => probes.failed += 1,
         }
         thread::sleep(PROBE_PAUSE.saturating_sub(begun.elapsed()));
     }
-    (waits, worst.1, failed)
+    probes.worst_at = worst.1;
+    probes.waits.sort_unstable();
+    probes
 }
 
 /// All attackers of a kind.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{connect, probe};
 use super::{LARGE_BYTES, Program, Service, start};
+use crate::place::Place;
 use crate::server::Server;
 use crate::{Error, Result};
 
@@ -58,7 +59,13 @@ pub fn restart(program: &Program, times: usize) -> Result<Restarts> {
 fn start_again(service: &mut Service, program: &Program) -> Result<Server> {
     let address = service.address();
     service.server.kill();
-    start(program, address, &[], service.directory.path())
+    start(
+        &Place::default(),
+        program,
+        address,
+        &[],
+        service.directory.path(),
+    )
 }
 
 struct Transfer {

@@ -40,7 +40,7 @@ pub(super) fn wanted(header: &HeaderValue, len: u64, most: usize) -> Wanted {
     let Some(set) = str::from_utf8(set).ok().filter(|set| set.is_ascii()) else {
         return Wanted::Unsatisfiable;
     };
-    if elements(set).count() > most {
+    if are_more(set, most) {
         return Wanted::Whole;
     }
     let Ok(parsed) = parse_range_header(&canonical(set)) else {
@@ -74,6 +74,13 @@ fn elements(set: &str) -> impl Iterator<Item = &str> {
     set.split(',')
         .map(|range| range.trim_matches([' ', '\t']))
         .filter(|range| !range.is_empty())
+}
+
+/// Whether a set has more than `most` ranges, or more than twice as many elements with the empty ones:
+/// a reasonable number of these must be accepted, not any (RFC 9110 §5.6.1.2). Looks no further than
+/// that, since ten thousand took 0.2 ms.
+fn are_more(set: &str, most: usize) -> bool {
+    set.split(',').nth(most.saturating_mul(2)).is_some() || elements(set).nth(most).is_some()
 }
 
 /// The same ranges as the library wants them: it knows no empty list elements (which recipients
@@ -205,6 +212,11 @@ mod tests {
         let header: HeaderValue = "bytes=0-0,,2-2,4-4".parse().unwrap();
         assert!(matches!(wanted(&header, 10, 3), Wanted::Parts(_)));
         assert_eq!(wanted(&header, 10, 2), Wanted::Whole);
+        for (empty, allowed) in [(63, true), (64, false), (60_000, false)] {
+            let header = format!("bytes={}1-2", ",".repeat(empty));
+            let is_part = of_ten(&header) == Wanted::Part((1, 2));
+            assert_eq!(is_part, allowed, "{empty} empty elements");
+        }
     }
 
     #[test]
