@@ -238,7 +238,8 @@ impl Subject<'_> {
         } = launch;
         let network = self.course.network;
         let client = network.client_place();
-        Server::start(&network.server_place(), &client, &mut command, address)
+        let place = network.server_place();
+        Server::start_within(START_LIMIT, &place, &client, &mut command, address)
     }
 
     fn traced(&self) -> Result<Traced> {
@@ -319,6 +320,10 @@ struct Traced {
     trace: Trace,
     body_bytes: u64,
 }
+
+/// How long a server may take until it can be reached: under valgrind everything takes dozens of times as
+/// long.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long any single wait of a dissection may take.
 const PATIENCE: Duration = Duration::from_secs(5);

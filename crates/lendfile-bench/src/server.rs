@@ -61,6 +61,17 @@ impl Server {
         command: &mut Command,
         address: Address,
     ) -> Result<Self> {
+        Self::start_within(START_LIMIT, place, client, command, address)
+    }
+
+    /// The same for a server that may take longer.
+    pub(crate) fn start_within(
+        limit: Duration,
+        place: &Place,
+        client: &Place,
+        command: &mut Command,
+        address: Address,
+    ) -> Result<Self> {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -87,7 +98,7 @@ impl Server {
         server.address = match address {
             Address::Fixed(address) => address,
             Address::Announced => {
-                let line = first_line.and_then(|line| line.recv_timeout(START_LIMIT).ok());
+                let line = first_line.and_then(|line| line.recv_timeout(limit).ok());
                 parse_announcement(line.as_deref().unwrap_or("")).ok_or_else(|| {
                     Error::disqualified(format!(
                         "no `{ANNOUNCEMENT}ADDR:PORT` in the first line, which is {line:?}{}",
@@ -96,7 +107,7 @@ impl Server {
                 })?
             }
         };
-        server.wait_until_reachable(client)?;
+        server.wait_until_reachable(client, limit)?;
         Ok(server)
     }
 
@@ -175,13 +186,13 @@ impl Server {
         let _ = self.child.wait();
     }
 
-    fn wait_until_reachable(&mut self, client: &Place) -> Result<()> {
+    fn wait_until_reachable(&mut self, client: &Place, limit: Duration) -> Result<()> {
         let begun = Instant::now();
         loop {
-            let attempt = client.run(|| TcpStream::connect_timeout(&self.address, START_LIMIT))?;
+            let attempt = client.run(|| TcpStream::connect_timeout(&self.address, limit))?;
             let Err(error) = attempt else { return Ok(()) };
             let ended = !matches!(self.child.try_wait(), Ok(None));
-            if ended || begun.elapsed() > START_LIMIT {
+            if ended || begun.elapsed() > limit {
                 let address = self.address;
                 return Err(Error::disqualified(format!(
                     "{address} cannot be reached: {error}{}",
