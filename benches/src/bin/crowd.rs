@@ -66,6 +66,9 @@ enum What {
         each: usize,
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+        /// Seconds within which they arrive; half a second at least
+        #[arg(long, default_value_t = 2)]
+        arrival: u64,
         /// The server's header, idle and progress timeouts, in seconds
         #[arg(long, default_value_t = 5)]
         clock: u64,
@@ -110,8 +113,18 @@ fn main() -> Result<ExitCode> {
         What::Attack {
             each,
             seconds,
+            arrival,
             clock,
-        } => attack(&program, each, seconds, clock, &mut verdict)?,
+        } => {
+            let [time, arrival, clock] = [seconds, arrival, clock].map(Duration::from_secs);
+            let attack = Attack {
+                each,
+                time,
+                arrival,
+                clock,
+            };
+            assault(&program, &attack, &mut verdict)?;
+        }
         What::Many { connections } => many(&program, connections, &mut verdict)?,
         What::Restart { times } => restart(&program, times, &mut verdict)?,
         What::Soak { seconds } => soak(&program, seconds, &mut verdict)?,
@@ -157,22 +170,9 @@ impl Verdict {
     }
 }
 
-fn attack(
-    program: &Program,
-    each: usize,
-    seconds: u64,
-    clock: u64,
-    verdict: &mut Verdict,
-) -> Result<()> {
-    let clock = Duration::from_secs(clock);
-    let assault = crowd::attack(
-        program,
-        &Attack {
-            each,
-            time: Duration::from_secs(seconds),
-            clock,
-        },
-    )?;
+fn assault(program: &Program, attack: &Attack, verdict: &mut Verdict) -> Result<()> {
+    let Attack { each, clock, .. } = *attack;
+    let assault = crowd::attack(program, attack)?;
     println!("| {each} at a time | begun | ended by the server | youngest | oldest |");
     println!("|---|--:|--:|--:|--:|");
     for (kind, ends) in Kind::ALL.into_iter().zip(&assault.ends) {

@@ -29,6 +29,7 @@ fn attackers_are_cut_by_their_clocks_and_others_do_not_notice() {
     let attack = Attack {
         each: 100,
         time: Duration::from_secs(8),
+        arrival: Duration::ZERO,
         clock,
     };
     let assault = crowd::attack(&program(), &attack).unwrap();

@@ -77,6 +77,8 @@ pub struct Attack {
     pub each: usize,
     /// For how long.
     pub time: Duration,
+    /// Within which they arrive the first time, one after the other; half a second at least.
+    pub arrival: Duration,
     /// The server's header, idle and progress timeouts.
     pub clock: Duration,
 }
@@ -175,7 +177,7 @@ pub fn attack(program: &Program, attack: &Attack) -> Result<Assault> {
     let few = Attack {
         each: attack.each.min(FEW),
         time: attack.clock * 2,
-        clock: attack.clock,
+        ..*attack
     };
     place(|cores| cores.client).run(|| {
         assail(&service, &few)?;
@@ -282,6 +284,7 @@ struct Attackers {
     kind: Kind,
     address: SocketAddr,
     clock: Duration,
+    arrival: Duration,
     attackers: Vec<Option<Attacker>>,
     ends: Ends,
 }
@@ -298,6 +301,7 @@ impl Attackers {
             kind,
             address,
             clock: attack.clock,
+            arrival: attack.arrival,
             attackers: (0..attack.each).map(|_| None).collect(),
             ends: Ends::default(),
         }
@@ -306,13 +310,15 @@ impl Attackers {
     /// Attacks, then stays connected and silent until `there` is over.
     fn run(mut self, attacking: &AtomicBool, there: &AtomicBool) -> Ends {
         let slice = TURN / u32::try_from(SLICES).unwrap_or(1);
+        let first = Instant::now();
         for turn in 0.. {
             if !attacking.load(Relaxed) {
                 break;
             }
             let begun = Instant::now();
             self.note_ends();
-            for index in (turn % SLICES..self.attackers.len()).step_by(SLICES) {
+            let present = self.present_after(first.elapsed());
+            for index in (turn % SLICES..present).step_by(SLICES) {
                 self.turn(index);
             }
             thread::sleep(slice.saturating_sub(begun.elapsed()));
@@ -322,6 +328,13 @@ impl Attackers {
             thread::sleep(slice);
         }
         self.ends
+    }
+
+    /// How many have come some time after the first.
+    fn present_after(&self, elapsed: Duration) -> usize {
+        let all = self.attackers.len();
+        let part = (elapsed + TURN).as_micros() * all as u128 / self.arrival.max(TURN).as_micros();
+        usize::try_from(part).map_or(all, |part| part.min(all))
     }
 
     /// Takes leave of those whose connection the server has ended.
