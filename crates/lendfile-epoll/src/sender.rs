@@ -138,6 +138,7 @@ impl FileSender {
         };
         if ended {
             self.release(socket);
+            self.cold.rest();
         }
         Poll::Ready(sent)
     }
