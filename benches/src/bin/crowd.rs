@@ -309,11 +309,19 @@ fn many(program: &Program, connections: usize, verdict: &mut Verdict) -> Result<
                 kib(after)
             ),
         );
+        // The pool may have filled up to its bound meanwhile.
+        let others = |held: &Holdings| held.descriptors - held.pipes;
+        let [before, during, after] = [&crowd.before, &crowd.during, &crowd.after];
         verdict.line(
-            crowd.after.descriptors <= crowd.before.descriptors,
+            others(after) <= others(before),
             format!(
-                "{what}: descriptors {} before, {} with all, {} after",
-                crowd.before.descriptors, crowd.during.descriptors, crowd.after.descriptors
+                "{what}: descriptors but for pipes {} before, {} with all, {} after; ends of pipes {}, {}, {}",
+                others(before),
+                others(during),
+                others(after),
+                before.pipes,
+                during.pipes,
+                after.pipes,
             ),
         );
     }
