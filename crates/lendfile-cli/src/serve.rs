@@ -119,7 +119,10 @@ fn serve(
     if let Some(ticker) = common.ticker.clone() {
         announce_stalls(ticker).map_err(start)?;
     }
-    runtime.spawn(trim::give_back(common.connections.clone()));
+    runtime.spawn(trim::give_back(
+        common.connections.clone(),
+        common.ebb.clone(),
+    ));
     let observed = common.observed.clone();
     runtime.block_on(signals.stop(|| reload(&observed)));
     if let Some((_, stopping)) = metrics {

@@ -1,5 +1,5 @@
 //! Memory that the program has freed and the C library keeps: `malloc_trim(3)`, which no safe library
-//! offers.
+//! offers, and what stands in its way.
 
 use crate::lent;
 
@@ -10,6 +10,28 @@ use crate::lent;
 /// looks for the rest, so threads that allocate may wait for a moment.
 pub fn trim() -> bool {
     lent::trim_heap()
+}
+
+/// Lengths of blocks that glibc keeps for a thread when it frees them: 24, 40, … 1032 bytes
+/// (`TCACHE_SMALL_BINS` in malloc/malloc.c).
+const KEPT_LENGTHS: usize = 64;
+
+/// At least as many as it keeps of each length: 7, from glibc 2.43 on 16 (`TCACHE_FILL_COUNT`).
+const KEPT_EACH: usize = 16;
+
+/// Has glibc keep other free blocks for the calling thread: some that lie together, where there is room.
+///
+/// Those that it kept while a crowd's memory was freed lie scattered among it, and each holds its page
+/// against [`trim`]: 1 MiB for each thread. Takes 0.1 ms, and frees what it allocates.
+pub fn renew_thread_cache() {
+    for index in 0..KEPT_LENGTHS {
+        let block = |_| std::hint::black_box(Vec::<u8>::with_capacity(24 + 16 * index));
+        let kept: [_; KEPT_EACH] = std::array::from_fn(block);
+        let fresh: [_; KEPT_EACH] = std::array::from_fn(block);
+        // The first to be freed are kept.
+        drop(fresh);
+        drop(kept);
+    }
 }
 
 #[cfg(all(test, target_env = "gnu"))]

@@ -121,7 +121,7 @@ impl OpenFile {
     }
 
     /// Bytes from `offset` on that are believed to be in the page cache, since somebody found them
-    /// there at most 100 ms ago (2 s, if only a read that may wait can tell).
+    /// there at most 100 ms ago (2 s, if only a read can tell).
     pub fn known_warm(&self, offset: u64) -> u64 {
         self.warm.known(offset, self.belief_lasts())
     }
@@ -132,7 +132,7 @@ impl OpenFile {
     }
 
     fn belief_lasts(&self) -> Duration {
-        match self.hides_residency() && self.refuses_nowait() {
+        match self.hides_residency() {
             true => warm::LASTS_UNASKED,
             false => warm::LASTS,
         }

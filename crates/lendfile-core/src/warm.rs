@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 /// `posix_fadvise`, or since memory is short) are seldom waited for.
 pub(crate) const LASTS: Duration = Duration::from_millis(100);
 
-/// How long one of a file that only a thread can ask. What is read by anybody within it is young on
-/// the kernel's lists.
+/// How long one of a file that can be asked only by reading it, if need be in a thread. What is read
+/// by anybody within it is young on the kernel's lists.
 pub(crate) const LASTS_UNASKED: Duration = Duration::from_secs(2);
 
 /// Stretches that are remembered: as many readers can be at different places of a file.

@@ -4,7 +4,7 @@
 //! So before each send the file is asked, and what is missing is awaited:
 //!
 //! 1. What somebody found in the page cache a moment ago is believed to be there still
-//!    ([`OpenFile::known_warm`]): a hot file costs no system call but ten times a second.
+//!    ([`OpenFile::known_warm`]): a hot file costs no system call but ten times a second, each stretch.
 //! 2. Filesystems with reads that do not wait (ext4, xfs, btrfs): `cachestat` says whether every
 //!    page is there, a one-byte read of the last whether it has arrived. If the file is not ours,
 //!    `cachestat` refuses, and a read that does not wait says how far it got. That same read starts

@@ -4,18 +4,19 @@ use std::future::IntoFuture;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use futures_util::future::{BoxFuture, try_join_all};
 use lendfile::{Accept, Connections, Limits, Method, ServeDir};
 use lendfile_bench::ticker::Ticker;
 use lendfile_uring::Uring;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::cors::WithCors;
 use super::observe::Observed;
-use super::service;
+use super::{service, trim};
 use crate::args::Serve;
 use crate::backend::Chosen;
 
@@ -33,6 +34,8 @@ pub(super) struct Common {
     pub(super) grace: std::time::Duration,
     pub(super) stopping: CancellationToken,
     pub(super) ticker: Option<Ticker>,
+    /// Told when many connections have gone.
+    pub(super) ebb: Arc<Notify>,
 }
 
 impl Common {
@@ -56,6 +59,7 @@ impl Common {
             grace: args.limits.grace,
             stopping: CancellationToken::new(),
             ticker: args.ticker.then(Ticker::default),
+            ebb: Arc::default(),
         }
     }
 
@@ -120,6 +124,7 @@ impl Worker {
             if let Some(ticker) = common.ticker {
                 tokio::spawn(async move { ticker.run().await });
             }
+            tokio::spawn(trim::renew_caches(common.ebb));
             _ = ready.send(());
             try_join_all(servers).await.map(drop)
         })
