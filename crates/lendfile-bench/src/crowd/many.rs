@@ -83,6 +83,9 @@ pub fn stalled(program: &Program, connections: usize) -> Result<Crowd> {
     })
 }
 
+/// Connections before the crowd proper.
+const FEW: usize = 100;
+
 fn crowd(
     program: &Program,
     connections: usize,
@@ -103,11 +106,15 @@ fn crowd(
     };
     warm_up(service.address())
         .map_err(|error| Error::disqualified(format!("before the crowd: {error}")))?;
+    let gather = |connections: usize| -> Result<Vec<_>> {
+        (0..connections)
+            .map(|index| one(&service, index).map_err(|error| failed(index, error)))
+            .collect()
+    };
+    // What a thread opens once for whoever stalls is not what a crowd leaves behind.
+    drop(gather(connections.min(FEW))?);
     let before = settled(&service)?;
-    let mut crowd = Vec::with_capacity(connections);
-    for index in 0..connections {
-        crowd.push(one(&service, index).map_err(|error| failed(index, error))?);
-    }
+    let crowd = gather(connections)?;
     let during = settled(&service)?;
     drop(crowd);
     let begun = Instant::now();
