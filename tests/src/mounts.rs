@@ -110,6 +110,58 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A FUSE filesystem of which nobody answers anything; gone when dropped.
+#[derive(Debug)]
+pub struct HungMount {
+    path: PathBuf,
+    device: Option<File>,
+}
+
+impl HungMount {
+    /// Mounts one on a directory; `None`, with the reason printed, where that is not allowed.
+    ///
+    /// # Panics
+    ///
+    /// If `LENDFILE_REQUIRE` contains `fuse` and it is not allowed.
+    pub fn on(path: &Path) -> Option<Self> {
+        match Self::try_on(path) {
+            Ok(mount) => Some(mount),
+            Err(why) => {
+                process::skip(Kind::Fuse.name(), &why);
+                None
+            }
+        }
+    }
+
+    fn try_on(path: &Path) -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("/dev/fuse: {error}");
+        let device = File::options().read(true).write(true).open("/dev/fuse");
+        let device = device.map_err(failed)?;
+        let mounted = Command::new("mount")
+            .args(["-i", "-t", "fuse", "-o"])
+            .args(["fd=0,rootmode=40000,user_id=0,group_id=0", "hung"])
+            .arg(path)
+            .stdin(device.try_clone().map_err(failed)?)
+            .output()
+            .map_err(|error| format!("mount: {error}"))?;
+        match mounted.status.success() {
+            true => Ok(Self {
+                path: path.to_owned(),
+                device: Some(device),
+            }),
+            false => Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned()),
+        }
+    }
+}
+
+impl Drop for HungMount {
+    fn drop(&mut self) {
+        // Nobody waits in the kernel for an answer after this.
+        self.device = None;
+        _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
 /// A FUSE server, and the file that ends its connection.
 #[derive(Debug)]
 struct Server {

@@ -97,7 +97,6 @@ fn serve(
         let _inside = runtime.enter();
         Signals::new().map_err(start)?
     };
-    runtime.block_on(service::look_for_fallback(args));
     // Everything that can fail comes before the line that says it serves.
     let mut workers = Vec::new();
     for _ in 0..threads {
@@ -123,6 +122,11 @@ fn serve(
         common.connections.clone(),
         common.ebb.clone(),
     ));
+    if args.responses.spa.is_some() || args.responses.not_found.is_some() {
+        // On a thread, since opening the directory may wait, too.
+        let (handle, args) = (runtime.handle().clone(), args.clone());
+        thread::spawn(move || handle.block_on(service::look_for_fallback(args)));
+    }
     let observed = common.observed.clone();
     runtime.block_on(signals.stop(|| reload(&observed)));
     if let Some((_, stopping)) = metrics {

@@ -86,8 +86,8 @@ fn symlinks(asked: &Responses) -> Symlinks {
 }
 
 /// Warns if the page for what is not found is itself not to be found. It may come later, so that is
-/// no failure.
-pub(super) async fn look_for_fallback(args: &Serve) {
+/// no failure. Nobody waits for it: what a hung mount holds is never found nor missing.
+pub(super) async fn look_for_fallback(args: Serve) {
     let asked = &args.responses;
     let (flag, page) = match (&asked.spa, &asked.not_found) {
         (Some(page), _) => ("--spa", page),

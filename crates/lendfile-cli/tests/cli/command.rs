@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use lendfile_tests::PATIENCE;
 use lendfile_tests::client::Client;
@@ -48,7 +48,7 @@ pub(crate) fn connect(addr: SocketAddr) -> Client {
 pub(crate) struct Running {
     child: Child,
     stdout: Receiver<String>,
-    stderr: Option<JoinHandle<String>>,
+    stderr: Receiver<String>,
 }
 
 /// What a process left behind.
@@ -56,7 +56,7 @@ pub(crate) struct Running {
 pub(crate) struct Finished {
     /// The exit code; `None` if a signal ended it.
     pub(crate) code: Option<i32>,
-    /// What of standard output had not been taken by then.
+    /// What of standard output and error had not been taken by then.
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
@@ -71,32 +71,23 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut stderr = child.stderr.take().expect("piped");
-        let (tell, told) = mpsc::channel();
-        thread::spawn(move || {
-            for line in stdout.lines() {
-                _ = tell.send(line.expect("UTF-8"));
-            }
-        });
-        let stderr = thread::spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).expect("UTF-8");
-            text
-        });
+        let stdout = lines(child.stdout.take().expect("piped"));
+        let stderr = lines(child.stderr.take().expect("piped"));
         Ok(Self {
             child,
-            stdout: told,
-            stderr: Some(stderr),
+            stdout,
+            stderr,
         })
     }
 
     /// The next line of standard output.
     pub(crate) fn next_line(&mut self) -> String {
-        match self.stdout.recv_timeout(PATIENCE) {
-            Ok(line) => line,
-            Err(error) => panic!("no line on standard output: {error}"),
-        }
+        next(&self.stdout, "output")
+    }
+
+    /// The next line of standard error.
+    pub(crate) fn next_error(&mut self) -> String {
+        next(&self.stderr, "error")
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -138,9 +129,33 @@ impl Running {
         Finished {
             code: status.code(),
             // Both end with the process.
-            stdout: self.stdout.iter().map(|line| line + "\n").collect(),
-            stderr: self.stderr.take().expect("once").join().expect("UTF-8"),
+            stdout: self.stdout.iter().collect(),
+            stderr: self.stderr.iter().collect(),
         }
+    }
+}
+
+/// The lines as they come, with their ends.
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        loop {
+            let mut line = String::new();
+            match from.read_line(&mut line) {
+                Ok(0) => return,
+                read => _ = tell.send(read.map(|_| line).expect("UTF-8")),
+            }
+        }
+    });
+    told
+}
+
+/// The next line, without its end.
+fn next(lines: &Receiver<String>, of: &str) -> String {
+    match lines.recv_timeout(PATIENCE) {
+        Ok(line) => line.trim_end_matches('\n').to_owned(),
+        Err(error) => panic!("no line on standard {of}: {error}"),
     }
 }
 
