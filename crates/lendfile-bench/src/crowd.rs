@@ -32,7 +32,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-pub use self::attack::{Assault, Attack, Ends, Kind, attack};
+pub use self::attack::{Assault, Attack, Ends, Kind, Probes, attack};
 pub use self::holdings::Holdings;
 pub use self::many::{Crowd, idle, stalled};
 pub use self::restart::{Restarts, restart};

@@ -5,7 +5,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lendfile_bench::crowd::{self, Attack, Holdings, Kind, Program};
+use lendfile_bench::crowd::{self, Attack, Holdings, Kind, Probes, Program};
 
 /// Far above what a probe waits for, however busy the machine, and far below any clock.
 const PROBE_BOUND: Duration = Duration::from_secs(2);
@@ -33,9 +33,10 @@ fn attackers_are_cut_by_their_clocks_and_others_do_not_notice() {
         clock,
     };
     let assault = crowd::attack(&program(), &attack).unwrap();
-    let worst = assault.probes.quantile(1.0).expect("probes");
+    let probes: &Probes = &assault.probes;
+    let worst = probes.quantile(1.0).expect("probes");
     assert!(worst < PROBE_BOUND, "a probe waited for {worst:?}");
-    assert_eq!(assault.probes.failed, 0);
+    assert_eq!(probes.failed, 0);
     for kind in [Kind::SlowHead, Kind::SlowReader] {
         let ends = assault.ends[kind as usize];
         assert!(ends.ended >= 100, "{kind:?}: {ends:?}");
