@@ -26,7 +26,7 @@ pub use listener::Listener;
 pub use observe::{Exchange, Head, Observer};
 #[cfg(feature = "tls")]
 pub use serve::Tls;
-pub use serve::{Connections, Cut, Limits, Refusal, Serve, serve};
+pub use serve::{Connections, Cut, Limits, RefusedRequest, Serve, serve};
 pub use service::{
     CacheLimits, CacheUse, Coding, Disposition, FileResponse, Root, SendFileLayer, ServeDir,
     ServeFile, Symlinks,

@@ -40,7 +40,7 @@ use tower_service::Service;
 
 use self::activity::Activity;
 use self::connection::BoxError;
-pub use self::connections::{Connections, Refusal};
+pub use self::connections::{Connections, RefusedRequest};
 use self::conversation::{Conversation, Server};
 pub use self::limits::{Cut, Limits};
 #[cfg(feature = "tls")]
@@ -52,16 +52,17 @@ use crate::{Accept, Listener};
 /// Time that running responses have to finish after shutdown was asked for.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Serves HTTP/1.1 and HTTP/2, in clear or through TLS (feature `tls`), with `service`, lending file bodies to the connections.
+/// Serves HTTP/1.1 and HTTP/2, in clear or through TLS (feature `tls`), with `service`. Connections in
+/// clear are lent its file bodies; through TLS they are copied.
 ///
 /// The service is any tower service whose responses' bodies yield [`Bytes`]: a
 /// [`ServeDir`](crate::ServeDir), an axum `Router`, a `tower::service_fn`. Every request carries a
 /// [`Connection`](crate::Connection) in its extensions. Await the result to run it; it resolves after
 /// [shutdown](Serve::with_graceful_shutdown), and never by itself: a connection that fails is
 /// logged, and when descriptors run out accepting pauses (5 ms, doubling to 1 s) until there are
-/// some again; the last quarter of them is left to files. It spawns a task per connection and runs in whatever tokio runtime awaits it: a
-/// multi-thread one, or one current-thread runtime per core with a socket of its own each
-/// (`SO_REUSEPORT`), which is what the `lendfile` command does.
+/// some again; the last quarter of them is left to files. It spawns a task per connection and runs in
+/// whatever tokio runtime awaits it: a multi-thread one, or one current-thread runtime per core with a
+/// socket of its own each (`SO_REUSEPORT`), which is what the `lendfile` command does.
 ///
 /// A request without a valid `Host`, with two, or with a doubtful `Transfer-Encoding` is answered
 /// 400 before it reaches the service. One with `Content-Length` and `Transfer-Encoding` both is read

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
-use lendfile::{Cut, Method, Refusal};
+use lendfile::{Cut, Method, RefusedRequest};
 use lendfile_core::{statistics, statistics::NOT_LENT};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
@@ -86,7 +86,7 @@ impl Inner {
             "requests_refused",
             "Requests over HTTP/1 that the HTTP library refused before they were any",
             None,
-            Refusal::ALL.map(|reason| {
+            RefusedRequest::ALL.iter().map(|&reason| {
                 let count = self.connections.refused_requests(reason);
                 ([("reason", reason.name())], count)
             }),

@@ -15,7 +15,7 @@ use super::limits::Cut;
 /// ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum RefusedRequest {
     /// Its head is none that HTTP allows. Answered 400.
     Malformed,
     /// Its head has more bytes or fields than [`Limits`](crate::Limits) allow, or its target more than
@@ -23,9 +23,9 @@ pub enum Refusal {
     TooLarge,
 }
 
-impl Refusal {
+impl RefusedRequest {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Malformed, Self::TooLarge];
+    pub const ALL: &'static [Self] = &[Self::Malformed, Self::TooLarge];
 
     /// The name used in metrics.
     pub fn name(self) -> &'static str {
@@ -62,7 +62,7 @@ struct Inner {
     accepted: AtomicU64,
     closed: AtomicU64,
     refused: AtomicU64,
-    refused_requests: [AtomicU64; Refusal::ALL.len()],
+    refused_requests: [AtomicU64; RefusedRequest::ALL.len()],
     cut: [AtomicU64; Cut::ALL.len()],
 }
 
@@ -113,7 +113,7 @@ impl Connections {
     /// whose connection was cut or lost before the answer had left is not among them, nor is what the
     /// h2 crate refuses of HTTP/2 (heads that are too long, with 431; malformed ones, by resetting the
     /// stream or closing the connection), of which nobody is told.
-    pub fn refused_requests(&self, reason: Refusal) -> u64 {
+    pub fn refused_requests(&self, reason: RefusedRequest) -> u64 {
         self.0.refused_requests[reason as usize].load(Relaxed)
     }
 
@@ -189,8 +189,8 @@ pub(super) struct Admitted {
 impl Admitted {
     /// Notes what the connection ended with.
     pub(super) fn ended_with(&self, error: &BoxError) {
-        if let Some(refusal) = Refusal::of(error) {
-            self.connections.0.refused_requests[refusal as usize].fetch_add(1, Relaxed);
+        if let Some(reason) = RefusedRequest::of(error) {
+            self.connections.0.refused_requests[reason as usize].fetch_add(1, Relaxed);
         }
     }
 }
