@@ -18,6 +18,7 @@ use lendfile::Connections;
 use lendfile_bench::ticker::announce_stalls;
 use sd_notify::NotifyState;
 
+use self::cors::WithCors;
 use self::observe::{Observed, Opened};
 use self::signals::Signals;
 use self::worker::{Common, Worker};
@@ -38,7 +39,10 @@ pub(crate) fn run(args: &Serve, listens: bool) -> Result<(), Failure> {
     }
     let descriptors = Descriptors::raise();
     confine::readable(&args.dir).map_err(|error| Failure::directory("serve", &args.dir, &error))?;
-    let site = service::site(args, descriptors.files())?;
+    let service = WithCors {
+        site: service::site(args, descriptors.files())?,
+        cors: service::cors(args)?,
+    };
     let threads = args
         .threads
         .or_else(|| thread::available_parallelism().ok())
@@ -63,9 +67,9 @@ pub(crate) fn run(args: &Serve, listens: bool) -> Result<(), Failure> {
     let connections = Connections::limited(most, args.limits.per_address());
     let format = args.observation.access_log_format;
     let (observed, metrics) = opened
-        .start(format, &connections, &site)
+        .start(format, &connections, &service.site)
         .map_err(|error| Failure::start(&error))?;
-    let common = Common::new(args, site, backend, connections, observed);
+    let common = Common::new(args, service, backend, connections, observed);
     serve(args, common, places, threads, metrics)
 }
 

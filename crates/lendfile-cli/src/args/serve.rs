@@ -157,8 +157,8 @@ pub(crate) struct Responses {
           default_value = "false", default_missing_value = "true")]
     pub(crate) immutable_hashed: bool,
 
-    /// Let scripts of any origin read the answers, headers included; a --header of the same name
-    /// (Access-Control-Allow-Origin, …) replaces what is sent for it
+    /// Let scripts of any origin read the answers, headers included; a --header of this kind
+    /// (Access-Control-Allow-Origin, …) is in all answers, in place of what is sent for it
     #[arg(long, num_args = 0..=1, require_equals = true, value_name = "BOOL",
           default_value = "false", default_missing_value = "true")]
     pub(crate) cors: bool,

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use lendfile::service::ResponseFuture;
 use lendfile::{FileBody, ServeDir};
 use tower::Service;
+
+use crate::failure::Failure;
 
 /// What a script may send, beside what it always may.
 const ALLOWED: &str = "Cache-Control, Content-Type, If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range";
@@ -33,43 +36,57 @@ type Field = (HeaderName, HeaderValue);
 /// The headers.
 #[derive(Debug)]
 pub(super) struct Cors {
-    every: [Field; 2],
     preflight: [Field; 3],
+    every: [Field; 2],
+    /// The user's, in every answer: `--header` alone is for files.
+    own: Vec<Field>,
 }
 
 impl Cors {
-    /// Those that `own` headers of the user's do not replace.
-    pub(super) fn beside(own: &[Field]) -> Self {
-        let field = |name: HeaderName, value: HeaderValue| {
-            let chosen = own.iter().rev().find(|(own, _)| *own == name);
-            let value = chosen.map_or(value, |(_, value)| value.clone());
-            (name, value)
+    /// Those that `headers` of the user's do not replace, and of these the ones of the kind.
+    ///
+    /// # Errors
+    ///
+    /// Wrong usage: credentials, which browsers never send for an answer to any origin.
+    pub(super) fn beside(headers: &[Field]) -> Result<Self, Failure> {
+        let (own, others): (Vec<_>, Vec<_>) = headers
+            .iter()
+            .cloned()
+            .partition(|(name, _)| name.as_str().starts_with("access-control-"));
+        let last = |wanted: HeaderName| {
+            let found = own.iter().rev().find(|(name, _)| *name == wanted);
+            found.map(|(_, value)| value.as_bytes())
         };
+        let any = last(ACCESS_CONTROL_ALLOW_ORIGIN).is_none_or(|origin| origin == b"*");
+        if any && last(ACCESS_CONTROL_ALLOW_CREDENTIALS) == Some(b"true") {
+            return Err(Failure::usage(
+                "--cors: Access-Control-Allow-Credentials has no effect for any origin (*); name one by --header 'Access-Control-Allow-Origin: https://app.example'",
+            ));
+        }
         let mut exposed = EXPOSED.to_owned();
-        for (name, _) in own {
-            if !name.as_str().starts_with("access-control-") {
-                exposed = exposed + ", " + name.as_str();
-            }
+        for (name, _) in &others {
+            exposed = exposed + ", " + name.as_str();
         }
         let exposed = exposed.try_into().expect("names of headers are visible");
         let fixed = HeaderValue::from_static;
-        Self {
-            every: [
-                field(ACCESS_CONTROL_ALLOW_ORIGIN, fixed("*")),
-                field(ACCESS_CONTROL_EXPOSE_HEADERS, exposed),
-            ],
+        Ok(Self {
             preflight: [
-                field(ACCESS_CONTROL_ALLOW_METHODS, fixed("GET, HEAD")),
-                field(ACCESS_CONTROL_ALLOW_HEADERS, fixed(ALLOWED)),
-                field(ACCESS_CONTROL_MAX_AGE, fixed(MAX_AGE)),
+                (ACCESS_CONTROL_ALLOW_METHODS, fixed("GET, HEAD")),
+                (ACCESS_CONTROL_ALLOW_HEADERS, fixed(ALLOWED)),
+                (ACCESS_CONTROL_MAX_AGE, fixed(MAX_AGE)),
             ],
-        }
+            every: [
+                (ACCESS_CONTROL_ALLOW_ORIGIN, fixed("*")),
+                (ACCESS_CONTROL_EXPOSE_HEADERS, exposed),
+            ],
+            own,
+        })
     }
 
     fn add(&self, headers: &mut HeaderMap, is_preflight: bool) {
         let preflight = self.preflight.iter().filter(|_| is_preflight);
-        for (name, value) in self.every.iter().chain(preflight) {
-            // A header of the user's is there already; twice would be none for browsers.
+        for (name, value) in preflight.chain(&self.every).chain(&self.own) {
+            // The last one alone: twice would be none for browsers.
             headers.insert(name.clone(), value.clone());
         }
     }
@@ -93,10 +110,12 @@ impl<B> Service<Request<B>> for WithCors {
 
     fn call(&mut self, request: Request<B>) -> Answering {
         let cors = self.cors.clone().map(|cors| {
-            let asks = request
-                .headers()
-                .contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-            (cors, request.method() == Method::OPTIONS && asks)
+            let asks = |name| request.headers().contains_key(name);
+            // Fetch, "CORS-preflight request".
+            let is_preflight = request.method() == Method::OPTIONS
+                && asks(ORIGIN)
+                && asks(ACCESS_CONTROL_REQUEST_METHOD);
+            (cors, is_preflight)
         });
         Answering {
             answer: self.site.call(request),

@@ -73,9 +73,10 @@ pub(super) fn site(args: &Serve, descriptors: u64) -> Result<ServeDir, Failure> 
 }
 
 /// What `--cors` adds.
-pub(super) fn cors(args: &Serve) -> Option<Arc<Cors>> {
+pub(super) fn cors(args: &Serve) -> Result<Option<Arc<Cors>>, Failure> {
     let asked = &args.responses;
-    asked.cors.then(|| Arc::new(Cors::beside(&asked.header)))
+    let cors = asked.cors.then(|| Cors::beside(&asked.header));
+    Ok(cors.transpose()?.map(Arc::new))
 }
 
 fn symlinks(asked: &Responses) -> Symlinks {

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use futures_util::future::{BoxFuture, try_join_all};
-use lendfile::{Accept, Connections, Limits, Method, ServeDir};
+use lendfile::{Accept, Connections, Limits, Method};
 use lendfile_bench::ticker::Ticker;
 use lendfile_uring::Uring;
 use tokio::sync::Notify;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cors::WithCors;
 use super::observe::Observed;
-use super::{service, trim};
+use super::trim;
 use crate::args::Serve;
 use crate::backend::Chosen;
 
@@ -41,16 +41,13 @@ pub(super) struct Common {
 impl Common {
     pub(super) fn new(
         args: &Serve,
-        site: ServeDir,
+        service: WithCors,
         backend: Chosen,
         connections: Connections,
         observed: Observed,
     ) -> Self {
         Self {
-            service: WithCors {
-                site,
-                cors: service::cors(args),
-            },
+            service,
             backend,
             method: args.method,
             limits: args.limits.limits(),

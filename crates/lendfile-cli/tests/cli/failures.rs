@@ -170,6 +170,8 @@ fn a_unix_socket_where_something_else_is() {
 /// What clap cannot know is told by one line.
 #[test]
 fn what_cannot_be_on_any_machine_is_wrong_usage() {
+    const CREDENTIALS: &str = "Access-Control-Allow-Credentials: true";
+    const ANY: &str = "Access-Control-Allow-Origin: *";
     for (args, parts) in [
         (
             &["--backend", "epoll", "--method", "ring-hybrid"][..],
@@ -180,6 +182,14 @@ fn what_cannot_be_on_any_machine_is_wrong_usage() {
         (
             &["--cache-control", "[a: no-cache"],
             &["--cache-control", "[a", "*.css"],
+        ),
+        (
+            &["--cors", "--header", CREDENTIALS],
+            &["--cors", "Credentials", "--header", "Allow-Origin"],
+        ),
+        (
+            &["--cors", "--header", CREDENTIALS, "--header", ANY],
+            &["--cors", "Credentials", "--header", "Allow-Origin"],
         ),
     ] {
         let mut command = lendfile(["serve", "--listen", "127.0.0.1:0", "."]);

@@ -237,6 +237,33 @@ fn scripts_of_other_origins_may_read_every_answer_and_ask_before() {
         ] {
             assert!(exposed.contains(&name), "{name}: {exposed:?}");
         }
+        let allow = response.headers.get("allow").map(String::as_str);
+        let says = matches!(status, 204 | 405).then_some("GET, HEAD, OPTIONS");
+        assert_eq!(allow, says, "{method} {target}");
+    }
+    // Fetch: a preflight has both.
+    for (header, preflight) in [
+        ("", false),
+        (origin, false),
+        ("access-control-request-method: GET\r\n", false),
+        (
+            "origin: https://app.example\r\naccess-control-request-method: GET\r\n",
+            true,
+        ),
+    ] {
+        let answer = client.request("OPTIONS", "/file", header);
+        assert_eq!((answer.status, answer.len), (204, 0), "{header}");
+        assert_eq!(answer.headers["allow"], "GET, HEAD, OPTIONS", "{header}");
+        let names: Vec<_> = cors(&answer.headers)
+            .iter()
+            .map(|(name, _)| *name)
+            .collect();
+        let only = ["allow-headers", "allow-methods", "max-age"];
+        let always = ["allow-origin", "expose-headers"];
+        assert!(always.iter().all(|name| names.contains(name)), "{names:?}");
+        for name in only {
+            assert_eq!(names.contains(&name), preflight, "{header}: {names:?}");
+        }
     }
     let asked = format!(
         "{origin}access-control-request-method: GET\r\naccess-control-request-headers: range\r\n"
@@ -252,14 +279,35 @@ fn scripts_of_other_origins_may_read_every_answer_and_ask_before() {
         }
     }
 
-    let own = "Access-Control-Allow-Origin: https://app.example";
-    let (_server, addr) = serve(dir.path(), &["--cors", "--header", own]);
+    let own = [
+        "Access-Control-Allow-Origin: https://app.example",
+        "Access-Control-Allow-Credentials: true",
+        "Access-Control-Max-Age: 60",
+    ];
+    let own = own.iter().flat_map(|header| ["--header", *header]);
+    let options: Vec<_> = ["--cors"].into_iter().chain(own).collect();
+    let (_server, addr) = serve(dir.path(), &options);
     let mut client = connect(addr);
-    for (target, status) in [("/file", 200), ("/missing", 404)] {
-        let answer = client.get(target, origin);
+    for (method, target, header, status) in [
+        ("GET", "/file", origin, 200),
+        ("GET", "/missing", origin, 404),
+        ("POST", "/file", origin, 405),
+        ("OPTIONS", "/file", origin, 204),
+        ("OPTIONS", "/file", &asked, 204),
+    ] {
+        let answer = client.request(method, target, header);
         assert_eq!(answer.status, status);
-        let allowed = &answer.headers["access-control-allow-origin"];
-        assert_eq!(allowed, "https://app.example");
+        for (name, value) in [
+            ("allow-origin", "https://app.example"),
+            ("allow-credentials", "true"),
+            ("max-age", "60"),
+        ] {
+            let fields = cors(&answer.headers);
+            assert!(
+                fields.contains(&(name, value)),
+                "{method} {target}: {fields:?}"
+            );
+        }
     }
     client.send("GET /file HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
     let raw = String::from_utf8(client.rest().unwrap()).unwrap();
