@@ -91,8 +91,14 @@ pub fn all(programs: &Programs, ways: &[Way]) -> Vec<Box<dyn Contestant>> {
         bare("bare copy", Method::Copy, Role::Rival),
         bare("bare memory", Method::Memory, Role::Rival),
     ];
-    all.push(rival("plain sendfile", &["plain", "--method", "sendfile"]));
-    all.push(rival("plain splice", &["plain", "--method", "splice"]));
+    all.push(rival(
+        "lendfile send_file sendfile",
+        &["plain", "--method", "sendfile"],
+    ));
+    all.push(rival(
+        "lendfile send_file splice",
+        &["plain", "--method", "splice"],
+    ));
     for (method, backend) in ways {
         let backend = backend.as_deref();
         all.push(Box::new(Lendfile::new(&programs.lendfile, method, backend)));

@@ -146,7 +146,7 @@ impl Profile {
                 "--rounds",
                 "15",
                 "--only",
-                "bare,plain,hyper memory,lendfile epoll,nginx",
+                "bare,lendfile send_file,hyper memory,lendfile epoll,nginx",
             ]],
         }
     }
