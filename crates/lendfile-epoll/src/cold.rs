@@ -23,7 +23,6 @@ use std::io;
 use std::num::NonZeroU64;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -55,12 +54,8 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// Bytes that are sent in a call that may wait.
 const BLOCKING_BYTES: u64 = 64 << 10;
 
-/// Bytes of cold files per turn of all senders: with the readahead they set off, 0.5 ms of a thread's
-/// time. A thread does not look at its timers while a turn of each of its senders lasts.
+/// Bytes of a cold file per turn: with the readahead they set off, 0.5 ms of a thread's time.
 const COLD_TURN_BYTES: u64 = 512 << 10;
-
-/// Senders that a turn is shared by: those of every thread, since tasks move.
-static SENDERS: AtomicU64 = AtomicU64::new(0);
 
 /// Bytes for which a transfer counts as cold after it had to wait.
 const COLD_FOR_BYTES: u64 = 16 << 20;
@@ -93,36 +88,12 @@ pub(crate) struct Cold {
     next: u64,
     /// Bytes that count as cold still.
     cold_left: u64,
-    /// As long as such bytes are sent.
-    counted: Option<Counted>,
     turn_left: u64,
     /// How far ahead is read by advice, and up to where it was given.
     distance: u64,
     advised: u64,
     fetch: Option<Fetch>,
     fetch_bytes: u64,
-}
-
-/// One of [`SENDERS`].
-#[derive(Debug)]
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        SENDERS.fetch_add(1, Relaxed);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        SENDERS.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Bytes of one sender's turn.
-fn turn_bytes() -> u64 {
-    (COLD_TURN_BYTES / SENDERS.load(Relaxed).max(1)).max(LEAST_BYTES)
 }
 
 /// What a look has found.
@@ -143,11 +114,8 @@ impl Cold {
         waits: &mut u32,
     ) -> Poll<Result<u64, NotWarm>> {
         let file = region.file();
-        if self.cold_left > 0 {
-            self.counted.get_or_insert_with(Counted::new);
-        }
         if self.cold_left > 0 && self.turn_left == 0 {
-            self.turn_left = turn_bytes();
+            self.turn_left = COLD_TURN_BYTES;
             _ = pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
         }
@@ -209,22 +177,14 @@ impl Cold {
     pub(crate) fn sent(&mut self, offset: u64, bytes: u64) {
         self.next = offset + bytes;
         self.cold_left = self.cold_left.saturating_sub(bytes);
-        if self.cold_left == 0 {
-            self.rest();
-        }
         self.turn_left = self.turn_left.saturating_sub(bytes);
-    }
-
-    /// Notes that nothing is sent for now.
-    pub(crate) fn rest(&mut self) {
-        self.counted = None;
     }
 
     fn wait(&mut self, waits: &mut u32) {
         *waits += 1;
         statistics::COLD_WAITS.increment();
         self.cold_left = COLD_FOR_BYTES;
-        self.turn_left = turn_bytes();
+        self.turn_left = COLD_TURN_BYTES;
     }
 
     fn in_turn(&self, len: u64) -> u64 {

@@ -138,7 +138,6 @@ impl FileSender {
         };
         if ended {
             self.release(socket);
-            self.cold.rest();
         }
         Poll::Ready(sent)
     }
