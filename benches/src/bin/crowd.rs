@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use lendfile_bench::crowd::{self, Attack, Crowd, Holdings, Kind, Program};
+use lendfile_bench::crowd::{self, Attack, Crowd, Holdings, Kind, Program, Sixth};
 use lendfile_bench::report::Report;
 
 /// How long a probe may wait for its answer while others attack.
@@ -88,7 +88,8 @@ enum What {
         #[arg(long, default_value_t = 600)]
         seconds: u64,
     },
-    /// Mixed lengths and connections: is the last sixth as fast as the first?
+    /// Mixed lengths and connections, in turn with a server just started: is the last sixth as fast
+    /// as the first?
     Steady {
         #[arg(long, default_value_t = 180)]
         seconds: u64,
@@ -415,38 +416,39 @@ fn soak(program: &Program, seconds: u64, verdict: &mut Verdict) -> Result<()> {
 
 fn steady(program: &Program, seconds: u64, verdict: &mut Verdict) -> Result<()> {
     let steady = crowd::steady(program, Duration::from_secs(seconds))?;
-    println!("| sixth | GB/s | CPU s/GiB | resident | descriptors | mappings |");
-    println!("|--:|--:|--:|--:|--:|--:|");
-    let rows = steady
-        .bytes_per_second
-        .iter()
-        .zip(&steady.processor_per_gib);
-    for (sixth, ((rate, processor), held)) in rows.zip(&steady.holdings).enumerate() {
+    println!(
+        "| sixth | GB/s | of one just started | CPU s/GiB | of one just started | resident | descriptors | \
+         mappings |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|--:|--:|");
+    for (index, sixth) in steady.sixths.iter().enumerate() {
+        let (old, fresh, held) = (sixth.old, sixth.fresh, sixth.holdings);
         println!(
-            "| {} | {:.3} | {processor:.3} | {} | {} | {} |",
-            sixth + 1,
-            rate / 1e9,
+            "| {} | {:.3} | {:.3} | {:.3} | {:.3} | {} | {} | {} |",
+            index + 1,
+            old.bytes_per_second / 1e9,
+            fresh.bytes_per_second / 1e9,
+            old.processor_per_gib,
+            fresh.processor_per_gib,
             kib(held.resident_bytes),
             held.descriptors,
             held.mappings
         );
     }
     println!();
-    let (Some(first), Some(last)) = (
-        steady.bytes_per_second.first(),
-        steady.bytes_per_second.last(),
-    ) else {
+    let Some((last, first)) = steady.last_and_first() else {
         return Err("no sixth was measured".into());
     };
     verdict.line(
-        *last >= 0.95 * first,
-        format!("last / first {:.3} (bound 0.95)", last / first),
+        last >= 0.95 * first,
+        format!(
+            "by the throughput of one just started: first {first:.3}, last {last:.3}, last / first {:.3} \
+             (bound 0.95)",
+            last / first
+        ),
     );
-    let memory = |held: Option<&Holdings>| held.map_or(0, |held| held.resident_bytes);
-    let (first, last) = (
-        memory(steady.holdings.first()),
-        memory(steady.holdings.last()),
-    );
+    let memory = |sixth: Option<&Sixth>| sixth.map_or(0, |sixth| sixth.holdings.resident_bytes);
+    let (first, last) = (memory(steady.sixths.first()), memory(steady.sixths.last()));
     verdict.line(
         last <= first + first / 20 + MEMORY_NOISE,
         format!("resident memory {} and {}", kib(first), kib(last)),

@@ -37,7 +37,7 @@ pub use self::holdings::Holdings;
 pub use self::many::{Crowd, idle, stalled};
 pub use self::restart::{Restarts, restart};
 pub use self::soak::{Soaked, soak};
-pub use self::steady::{Steadiness, steady};
+pub use self::steady::{Pace, Sixth, Steadiness, steady};
 
 use crate::place::Place;
 use crate::server::{Address, Server};

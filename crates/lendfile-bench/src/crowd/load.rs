@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::client::Client;
 use super::content::{self, BLOCK_BYTES, Checker, mix};
@@ -37,6 +37,8 @@ pub(super) struct Seen {
     pub(super) aborted: AtomicU64,
     pub(super) wrong: AtomicU64,
     complaints: Mutex<Vec<String>>,
+    paused: Mutex<bool>,
+    resumed: Condvar,
 }
 
 impl Seen {
@@ -49,6 +51,18 @@ impl Seen {
         if complaints.len() < MAX_COMPLAINTS {
             complaints.push(what);
         }
+    }
+
+    /// Has the clients wait before their next request, or go on.
+    pub(super) fn pause(&self, pause: bool) {
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = pause;
+        self.resumed.notify_all();
+    }
+
+    fn wait_for_turn(&self) {
+        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.resumed.wait_while(paused, |paused| *paused);
+        drop(turn);
     }
 
     pub(super) fn complaints(&self) -> Vec<String> {
@@ -66,6 +80,7 @@ pub(super) struct Stop<'a>(pub(super) &'a Seen);
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.stop.store(true, Relaxed);
+        self.0.pause(false);
     }
 }
 
@@ -118,6 +133,7 @@ fn converse(
 ) -> io::Result<()> {
     let mut client = Client::connect(address)?;
     for _ in 0..=random.below(MAX_REQUESTS) {
+        seen.wait_for_turn();
         if seen.stop.load(Relaxed) {
             return Ok(());
         }
