@@ -52,6 +52,10 @@ impl Metrics {
 impl Observer for Metrics {
     type Notes = ();
 
+    fn wants_duration(&self) -> bool {
+        false
+    }
+
     fn begin(&self, _: &lendfile::Head<'_>) {}
 
     fn end(&self, (): &(), exchange: &Exchange) {

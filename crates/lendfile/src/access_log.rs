@@ -1,9 +1,11 @@
 //! An access log: a line for each exchange, when it has ended.
 //!
+//! - `record`: what is kept of an exchange.
 //! - `line`: what a line looks like, and how nobody can forge one.
 //! - `writer`: how lines reach the file without anybody waiting for the disk.
 
 mod line;
+mod record;
 mod writer;
 
 use std::fs::File;
@@ -12,7 +14,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fmt, str};
 
-use self::line::Line;
+use self::line::Formatter;
+use self::record::{Begun, Ended};
 use self::writer::{Target, Writer, open};
 use crate::observe::{Exchange, Head, Observer};
 
@@ -61,9 +64,9 @@ impl str::FromStr for LogFormat {
 
 /// Writes a line for each exchange to a file, or wherever you say.
 ///
-/// Lines are gathered in memory and written by a thread of the log's own, so that nobody waits for
-/// the disk: each within a quarter of a second. If what it writes to is so slow that 4 MiB have
-/// been gathered, further lines are [dropped and counted](AccessLog::dropped).
+/// What they are made of is gathered in memory, and a thread of the log's own makes and writes them,
+/// so that nobody waits for the disk: each within a quarter of a second. If what it writes to is so
+/// slow that 4 MiB have been gathered, further lines are [dropped and counted](AccessLog::dropped).
 ///
 /// Whatever a client sends, it cannot make two lines of one, end a quoted field, or reach a
 /// terminal with control characters: those, quotes, backslashes and everything outside of ASCII
@@ -126,7 +129,7 @@ impl AccessLog {
     fn new(target: Target, format: LogFormat) -> io::Result<Self> {
         Ok(Self {
             format,
-            writer: Arc::new(Writer::start(target)?),
+            writer: Arc::new(Writer::start(target, Formatter::new(format))?),
         })
     }
 
@@ -148,15 +151,18 @@ impl AccessLog {
 }
 
 impl Observer for AccessLog {
-    type Notes = Line;
+    type Notes = Begun;
 
-    fn begin(&self, head: &Head<'_>) -> Line {
-        Line::begin(self.format, head)
+    fn wants_duration(&self) -> bool {
+        self.format == LogFormat::Json
     }
 
-    fn end(&self, line: &Line, exchange: &Exchange) {
-        self.writer
-            .push(|clock, into| line.finish(self.format, clock, exchange, into));
+    fn begin(&self, head: &Head<'_>) -> Begun {
+        Begun::new(self.format, head)
+    }
+
+    fn end(&self, begun: &Begun, exchange: &Exchange) {
+        self.writer.push(begun, Ended::now(exchange));
     }
 }
 

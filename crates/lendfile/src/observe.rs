@@ -25,6 +25,12 @@ pub trait Observer: Send + Sync + 'static {
     /// What it remembers of a request until its end.
     type Notes: Send + Sync + 'static;
 
+    /// Whether it looks at [`Exchange::duration`]. Two looks at a clock may take as long as a line of
+    /// an access log.
+    fn wants_duration(&self) -> bool {
+        true
+    }
+
     /// A request's head has come; it has not been answered yet.
     fn begin(&self, request: &Head<'_>) -> Self::Notes;
 
@@ -34,6 +40,10 @@ pub trait Observer: Send + Sync + 'static {
 
 impl<A: Observer, B: Observer> Observer for (A, B) {
     type Notes = (A::Notes, B::Notes);
+
+    fn wants_duration(&self) -> bool {
+        self.0.wants_duration() || self.1.wants_duration()
+    }
 
     fn begin(&self, request: &Head<'_>) -> Self::Notes {
         (self.0.begin(request), self.1.begin(request))
@@ -47,6 +57,10 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 
 impl<O: Observer> Observer for Option<O> {
     type Notes = Option<O::Notes>;
+
+    fn wants_duration(&self) -> bool {
+        self.as_ref().is_some_and(O::wants_duration)
+    }
 
     fn begin(&self, request: &Head<'_>) -> Self::Notes {
         self.as_ref().map(|observer| observer.begin(request))
@@ -99,12 +113,11 @@ pub struct Exchange {
     pub status: Option<StatusCode>,
     /// `Complete` or `Aborted`.
     pub outcome: Outcome,
-    /// From the request's head to the end of the response.
-    pub duration: Duration,
+    /// From the request's head to the end of the response; `None` if no observer
+    /// [wants it](Observer::wants_duration).
+    pub duration: Option<Duration>,
     /// Whether it went through TLS.
     pub encrypted: bool,
-    /// When it ended.
-    pub(crate) ended: Instant,
     bytes: [u64; METHODS],
 }
 
@@ -142,7 +155,7 @@ impl<O: Observer> Watch for O {
     fn begin(self: Arc<Self>, head: &Head<'_>) -> Arc<dyn Open> {
         Arc::new(Running {
             notes: O::begin(&self, head),
-            tally: Tally::new(head),
+            tally: Tally::new(head, self.wants_duration().then(Instant::now)),
             observer: self,
         })
     }
@@ -217,7 +230,8 @@ impl fmt::Debug for Taking {
 /// The books of one exchange. One task keeps them at a time.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    started: Instant,
+    /// `None` if nobody wants to know.
+    started: Option<Instant>,
     encrypted: bool,
     is_head: bool,
     /// 0 before there is an answer.
@@ -233,9 +247,9 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(head: &Head<'_>) -> Self {
+    pub(crate) fn new(head: &Head<'_>, started: Option<Instant>) -> Self {
         Self {
-            started: Instant::now(),
+            started,
             encrypted: head.encrypted,
             is_head: *head.method == HttpMethod::HEAD,
             status: AtomicU16::new(0),
@@ -305,16 +319,14 @@ impl Tally {
             complete &= !self.cut_short.load(Relaxed);
         }
         bytes[Method::Copy as usize] += handed.saturating_sub(lent);
-        let ended = Instant::now();
         Exchange {
             status: StatusCode::from_u16(self.status.load(Relaxed)).ok(),
             outcome: match complete {
                 true => Outcome::Complete,
                 false => Outcome::Aborted,
             },
-            duration: ended.saturating_duration_since(self.started),
+            duration: self.started.map(|started| started.elapsed()),
             encrypted: self.encrypted,
-            ended,
             bytes,
         }
     }

@@ -1,37 +1,46 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Request, StatusCode};
 
 use super::line::{Clock, address};
+use super::record::Records;
 use super::writer::{Target, Writer, open};
 use super::*;
 use crate::observe::{Head, Tally};
 
-/// The line of a request that was answered with `bytes` from memory.
-fn line(format: LogFormat, request: &Request<()>, bytes: usize) -> String {
-    let head = Head {
+fn head(request: &Request<()>) -> Head<'_> {
+    Head {
         peer: Some("192.0.2.1:4711".parse().unwrap()),
         encrypted: false,
         method: request.method(),
         uri: request.uri(),
         version: request.version(),
         headers: request.headers(),
-    };
-    let line = Line::begin(format, &head);
-    let tally = Tally::new(&head);
+    }
+}
+
+/// The line of a request that was answered with `bytes` from memory.
+fn line(format: LogFormat, request: &Request<()>, bytes: usize) -> String {
+    let head = head(request);
+    let begun = Begun::new(format, &head);
+    let tally = Tally::new(&head, Some(Instant::now()));
     tally.answered(StatusCode::OK);
     let frame = http_body::Frame::data(vec![0; bytes].into());
     tally.polled(Some(&Ok::<_, io::Error>(frame)));
     tally.dropped(true, None);
+    let mut records = Records::default();
+    records.push(&begun, Ended::now(&tally.sum()));
     let mut into = Vec::new();
-    line.finish(format, &mut Clock::default(), &tally.sum(), &mut into);
+    let mut formatter = Formatter::new(format);
+    for (request, ended) in records.iter() {
+        formatter.append(&mut into, &request, ended);
+    }
     String::from_utf8(into).unwrap()
 }
 
@@ -102,7 +111,7 @@ fn times_are_those_of_the_calendar() {
         ),
     ] {
         let mut clock = Clock::default();
-        let now = UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(7);
+        let now = Duration::from_secs(seconds) + Duration::from_millis(7);
         let (mut a, mut b) = (Vec::new(), Vec::new());
         clock.common(now, &mut a);
         clock.rfc3339(now, &mut b);
@@ -112,20 +121,14 @@ fn times_are_those_of_the_calendar() {
 }
 
 #[test]
-fn the_time_of_day_at_a_moment_is_reckoned_from_one_look_at_the_clock() {
-    let mut clock = Clock::default();
-    let time = SystemTime::now();
-    let moment = Instant::now();
-    for millis in [0, 1, 300, 999, 5_000, 5_001, 0] {
-        let later = Duration::from_millis(millis);
-        let reckoned = clock.time_of(moment + later);
-        let off = reckoned.duration_since(time + later);
-        // Not earlier, and later only as long as this takes.
-        assert!(
-            off.is_ok_and(|off| off < Duration::from_secs(30)),
-            "{millis}"
-        );
-    }
+fn a_line_has_the_time_of_its_end() {
+    let before = SystemTime::now();
+    let line = line(LogFormat::Json, &request("/", &[]), 0);
+    let time = line.split('"').nth(3).unwrap();
+    let time = humantime::parse_rfc3339(time).unwrap();
+    // The coarse clock is behind by up to 10 ms, and cut to milliseconds.
+    assert!(time + Duration::from_millis(12) > before, "{line}");
+    assert!(time <= SystemTime::now(), "{line}");
 }
 
 #[test]
@@ -189,13 +192,26 @@ fn a_field_of_any_length_makes_a_line_of_bounded_length() {
     }
 }
 
-fn push(writer: &Writer, text: &str) {
-    writer.push(|_, into| into.extend_from_slice(text.as_bytes()));
+fn start(target: Target) -> Writer {
+    Writer::start(target, Formatter::new(LogFormat::Common)).unwrap()
 }
 
-fn lines(path: &Path) -> Vec<String> {
-    let text = fs::read_to_string(path).unwrap();
-    text.lines().map(ToOwned::to_owned).collect()
+/// Logs a request for a target.
+fn push(writer: &Writer, target: &str) {
+    let request = request(target, &[]);
+    let head = head(&request);
+    let exchange = Tally::new(&head, None).sum();
+    writer.push(&Begun::new(LogFormat::Common, &head), Ended::now(&exchange));
+}
+
+/// The targets of a log's lines.
+fn targets(log: &[u8]) -> Vec<String> {
+    let target = |line: &str| match line {
+        "" => String::new(),
+        _ => line.split(' ').nth(6).expect(line).to_owned(),
+    };
+    let log = str::from_utf8(log).unwrap();
+    log.lines().map(target).collect()
 }
 
 #[test]
@@ -205,11 +221,11 @@ fn rotation_under_load_loses_no_line() {
     const ROTATIONS: usize = 20;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let writer = Writer::start(Target::file(open(&path).unwrap(), path.clone())).unwrap();
+    let writer = start(Target::file(open(&path).unwrap(), path.clone()));
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let writer = &writer;
-            scope.spawn(move || (0..LINES).for_each(|n| push(writer, &format!("{thread} {n}\n"))));
+            scope.spawn(move || (0..LINES).for_each(|n| push(writer, &format!("/{thread}/{n}"))));
         }
         for rotation in 0..ROTATIONS {
             // There once the last reopening has been done.
@@ -223,11 +239,11 @@ fn rotation_under_load_loses_no_line() {
     drop(writer);
     let mut all: Vec<String> = fs::read_dir(dir.path())
         .unwrap()
-        .flat_map(|entry| lines(&entry.unwrap().path()))
+        .flat_map(|entry| targets(&fs::read(entry.unwrap().path()).unwrap()))
         .collect();
     all.sort();
     let mut expected: Vec<String> = (0..THREADS)
-        .flat_map(|thread| (0..LINES).map(move |n| format!("{thread} {n}")))
+        .flat_map(|thread| (0..LINES).map(move |n| format!("/{thread}/{n}")))
         .collect();
     expected.sort();
     assert!(all == expected, "{} of {}", all.len(), expected.len());
@@ -237,14 +253,14 @@ fn rotation_under_load_loses_no_line() {
 fn what_cannot_be_reopened_is_written_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let writer = Writer::start(Target::file(open(&path).unwrap(), path.clone())).unwrap();
+    let writer = start(Target::file(open(&path).unwrap(), path.clone()));
     let aside = dir.path().join("aside");
     fs::rename(&path, &aside).unwrap();
     fs::create_dir(&path).unwrap();
     writer.reopen();
-    push(&writer, "a\n");
+    push(&writer, "/a");
     writer.flush();
-    assert_eq!(lines(&aside), ["a"]);
+    assert_eq!(targets(&fs::read(&aside).unwrap()), ["/a"]);
 }
 
 /// Writes a batch whenever it is allowed to.
@@ -274,18 +290,19 @@ fn who_writes_never_waits_for_the_target_and_what_is_lost_is_counted() {
         allowed,
         written: Arc::clone(&written),
     };
-    let writer = Writer::start(Target::writer(gate)).unwrap();
-    let line = "x".repeat(1023) + "\n";
+    let writer = start(Target::writer(gate));
+    let target = format!("/{}", "x".repeat(1023));
     // Twice what fits, while nothing is taken.
     for _ in 0..10_000 {
-        push(&writer, &line);
+        push(&writer, &target);
     }
     let dropped = writer.dropped();
     assert!(dropped > 0);
     drop(allow);
     drop(writer);
-    let written = written.lock().unwrap().len() as u64 / 1024;
-    assert_eq!(written + dropped, 10_000);
+    let written = targets(&written.lock().unwrap());
+    assert!(written.iter().all(|written| *written == target));
+    assert_eq!(written.len() as u64 + dropped, 10_000);
 }
 
 /// Fails while told to.
@@ -310,19 +327,20 @@ impl Write for Failing {
 #[test]
 fn a_full_disk_loses_lines_countedly_and_later_lines_are_whole() {
     let target = Failing::default();
-    let writer = Writer::start(Target::writer(target.clone())).unwrap();
-    push(&writer, "a\n");
+    let writer = start(Target::writer(target.clone()));
+    push(&writer, "/a");
     writer.flush();
     target.0.lock().unwrap().0 = true;
     for _ in 0..3 {
-        push(&writer, "lost\n");
+        push(&writer, "/lost");
     }
     writer.flush();
     assert_eq!(writer.dropped(), 3);
     target.0.lock().unwrap().0 = false;
-    push(&writer, "b\n");
+    push(&writer, "/b");
     writer.flush();
-    assert_eq!(target.0.lock().unwrap().1, b"a\n\nb\n");
+    // What failed may have left half a line, which is ended.
+    assert_eq!(targets(&target.0.lock().unwrap().1), ["/a", "", "/b"]);
 }
 
 #[test]
@@ -338,11 +356,11 @@ fn a_single_line_reaches_the_file_by_itself() {
             Ok(())
         }
     }
-    let writer = Writer::start(Target::writer(Told(tell))).unwrap();
+    let writer = start(Target::writer(Told(tell)));
     for n in 0..4 {
-        let line = format!("{n}\n");
-        push(&writer, &line);
+        let target = format!("/{n}");
+        push(&writer, &target);
         let written = told.recv_timeout(Duration::from_secs(30)).unwrap();
-        assert_eq!(written, line.as_bytes());
+        assert_eq!(targets(&written), [target]);
     }
 }

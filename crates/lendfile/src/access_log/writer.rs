@@ -1,5 +1,5 @@
-//! How lines reach their file: gathered in memory by the threads that serve, written by a thread
-//! of its own.
+//! How lines reach their file: records are gathered in memory by the threads that serve, made into
+//! lines and written by a thread of its own.
 //!
 //! Not `tracing-appender`: it takes an allocation and a channel's wake-up for each line, counts
 //! what it drops in messages, and cannot open its file again.
@@ -13,15 +13,16 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, mem};
 
-use super::line::Clock;
+use super::line::Formatter;
+use super::record::{Begun, Ended, Records};
 
-/// Bytes gathered by one shard that are worth a write: some 600 lines.
+/// Bytes gathered by one shard, or of lines, that are worth a write: some 600 records.
 const BATCH_BYTES: usize = 64 << 10;
 
 /// Bytes that a shard gathers at most while the target does not take them.
 const SHARD_BYTES: usize = 4 << 20;
 
-/// The longest that a line waits for others.
+/// The longest that a record waits for others.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Takes lines from any thread.
@@ -33,7 +34,7 @@ pub(super) struct Writer {
 
 struct Shared {
     /// One for each thread that is likely to serve, so that none waits for another.
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Mutex<Records>]>,
     dropped: AtomicU64,
     reopen: AtomicBool,
     stop: AtomicBool,
@@ -46,15 +47,8 @@ struct Shared {
     progress: Condvar,
 }
 
-#[derive(Default)]
-struct Shard {
-    lines: Vec<u8>,
-    count: u64,
-    clock: Clock,
-}
-
 impl Writer {
-    pub(super) fn start(target: Target) -> io::Result<Self> {
+    pub(super) fn start(target: Target, formatter: Formatter) -> io::Result<Self> {
         let shards = thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
@@ -69,33 +63,27 @@ impl Writer {
         let for_thread = shared.clone();
         let thread = thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || for_thread.run(target))?;
+            .spawn(move || for_thread.run(target, formatter))?;
         Ok(Self {
             shared,
             thread: Some(thread),
         })
     }
 
-    /// Adds the line that `format` appends. Waits for nothing but another line being added.
-    pub(super) fn push(&self, format: impl FnOnce(&mut Clock, &mut Vec<u8>)) {
+    /// Adds a record. Waits for nothing but another being added.
+    pub(super) fn push(&self, begun: &Begun, ended: Ended) {
         let shared = &*self.shared;
         let mut shard = lock(&shared.shards[shard_index() % shared.shards.len()]);
-        let Shard {
-            lines,
-            count,
-            clock,
-        } = &mut *shard;
-        let before = lines.len();
+        let before = shard.size();
         if before >= SHARD_BYTES {
             shared.dropped.fetch_add(1, Relaxed);
             return;
         }
-        format(clock, lines);
-        *count += 1;
-        let filled = before < BATCH_BYTES && lines.len() >= BATCH_BYTES;
+        shard.push(begun, ended);
+        let filled = before < BATCH_BYTES && shard.size() >= BATCH_BYTES;
         drop(shard);
         // The thread says that it sleeps before it looks at the shards a last time, so either it
-        // has seen this line or it is seen sleeping.
+        // has seen this record or it is seen sleeping.
         if filled || shared.asleep.load(SeqCst) && shared.asleep.swap(false, SeqCst) {
             self.wake();
         }
@@ -146,8 +134,9 @@ fn shard_index() -> usize {
 }
 
 impl Shared {
-    fn run(&self, mut target: Target) {
-        let mut spare = Vec::new();
+    fn run(&self, mut target: Target, mut formatter: Formatter) {
+        let mut records = Records::default();
+        let mut lines = Lines::default();
         loop {
             // Read before the shards are emptied: what was asked for before is then done.
             let stop = self.stop.load(SeqCst);
@@ -157,17 +146,17 @@ impl Shared {
             }
             let mut wrote = false;
             for shard in &self.shards {
-                let mut shard = lock(shard);
-                mem::swap(&mut shard.lines, &mut spare);
-                let count = mem::take(&mut shard.count);
-                drop(shard);
-                if spare.is_empty() {
-                    continue;
+                mem::swap(&mut *lock(shard), &mut records);
+                for (request, ended) in records.iter() {
+                    formatter.append(&mut lines.text, &request, ended);
+                    lines.count += 1;
+                    if lines.text.len() >= BATCH_BYTES {
+                        self.write(&mut lines, &mut target);
+                    }
                 }
-                wrote = true;
-                let written = target.write(&spare);
-                self.dropped.fetch_add(written.lost(count), Relaxed);
-                spare.clear();
+                wrote |= !records.is_empty();
+                records.clear();
+                self.write(&mut lines, &mut target);
             }
             *lock(&self.flushed) = flushes;
             self.progress.notify_all();
@@ -181,16 +170,33 @@ impl Shared {
         }
     }
 
+    fn write(&self, lines: &mut Lines, target: &mut Target) {
+        if lines.count == 0 {
+            return;
+        }
+        let written = target.write(&lines.text);
+        self.dropped.fetch_add(written.lost(lines.count), Relaxed);
+        lines.text.clear();
+        lines.count = 0;
+    }
+
     /// Until there is something to do. May return without.
     fn sleep(&self) {
         self.asleep.store(true, SeqCst);
-        let has_lines = |shard: &Mutex<Shard>| !lock(shard).lines.is_empty();
+        let has_records = |shard: &Mutex<Records>| !lock(shard).is_empty();
         // What else wakes the thread does so after saying what it wants, and unparking lasts.
-        if !self.shards.iter().any(has_lines) {
+        if !self.shards.iter().any(has_records) {
             thread::park();
         }
         self.asleep.store(false, SeqCst);
     }
+}
+
+/// Lines to be written.
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    count: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,14 +4,15 @@ use std::sync::Mutex;
 use super::*;
 
 fn tally(method: &HttpMethod) -> Tally {
-    Tally::new(&Head {
+    let head = Head {
         peer: None,
         encrypted: false,
         method,
         uri: &Uri::from_static("/"),
         version: Version::HTTP_11,
         headers: &HeaderMap::new(),
-    })
+    };
+    Tally::new(&head, None)
 }
 
 fn hand_over(tally: &Tally, bytes: usize) {
