@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::Options;
 use crate::sys::{BUFFERS, PROBE, Ring, WORKERS};
 
 /// How long one ring operation may take before the probe gives up on it.
@@ -33,7 +34,8 @@ pub struct Probe {
     pub ring: Ability,
     /// Splicing through it (`IORING_OP_SPLICE`, pipe to pipe).
     pub splice: Ability,
-    /// Registering memory with it (`IORING_REGISTER_BUFFERS`), a page.
+    /// Registering memory with it (`IORING_REGISTER_BUFFERS`), a buffer of
+    /// [`Options`](crate::Options)' default size.
     pub buffers: Ability,
     /// Bounding its worker threads (`IORING_REGISTER_IOWQ_MAX_WORKERS`).
     pub workers: Ability,
@@ -94,7 +96,7 @@ pub fn probe() -> Probe {
     match Ring::new() {
         Ok(ring) => Probe {
             ring: Ability::Works,
-            buffers: judge(ring.register_page()),
+            buffers: judge(ring.register_buffer(Options::default().buffer_bytes)),
             workers: judge(ring.read_worker_bounds()),
             splice: judge(splice_one_byte(ring)),
         },

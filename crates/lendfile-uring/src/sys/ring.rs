@@ -18,9 +18,6 @@ use rustix::io::Errno;
 use super::setup;
 use crate::probe::{Cause, ENTER, Reason, SPLICE, failed};
 
-/// What is registered to find out whether anything can be.
-const PAGE_BYTES: usize = 4096;
-
 /// One operation at a time.
 const ENTRIES: u32 = 1;
 
@@ -46,9 +43,9 @@ impl Ring {
         IoUring::new(ENTRIES).map(Self)
     }
 
-    /// Registers a page of memory and takes it back.
-    pub(crate) fn register_page(&self) -> Result<(), Reason> {
-        setup::try_buffer(&self.0, PAGE_BYTES)
+    /// Registers so much memory and takes it back.
+    pub(crate) fn register_buffer(&self, bytes: usize) -> Result<(), Reason> {
+        setup::try_buffer(&self.0, bytes)
     }
 
     /// Asks for the bounds of this thread's workers, and leaves them.
