@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn every_method_can_be_named() {
-        for method in Method::ALL {
+        for &method in Method::ALL {
             let args = Args::parse_from(["lendfile", "serve", ".", "--method", method.name()]);
             assert!(matches!(args.command, Command::Serve(serve) if serve.method == method));
         }

@@ -48,7 +48,8 @@ impl Backend {
             return Ok(());
         }
         let others = Method::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|method| !needs_ring(*method));
         let others: Vec<_> = others.map(Method::name).collect();
         Err(Failure::usage(format_args!(

@@ -62,7 +62,7 @@ impl Observer for Metrics {
         let status = exchange.status.map_or(0, |status| status.as_u16().into());
         self.0.requests[if status < STATUSES { status } else { 0 }].fetch_add(1, Relaxed);
         let sums = &self.0.body_bytes[usize::from(exchange.encrypted)];
-        for method in Method::ALL {
+        for &method in Method::ALL {
             let bytes = exchange.bytes_by(method);
             if bytes > 0 {
                 sums[method as usize].fetch_add(bytes, Relaxed);

@@ -212,7 +212,8 @@ mod tests {
     #[test]
     fn a_named_method_never_becomes_a_better_one() {
         let all = Method::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .fold(MethodSet::EMPTY, MethodSet::with);
         let all = Capabilities::new(all);
         let ladder = [
@@ -289,9 +290,10 @@ mod tests {
     #[test]
     fn every_ladder_ends_in_copy() {
         let refused = Method::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .fold(MethodSet::EMPTY, MethodSet::with);
-        for method in Method::ALL {
+        for &method in Method::ALL {
             let all = Capabilities::new(refused);
             assert_eq!(choose(method, &all, refused).unwrap(), Method::Copy);
         }

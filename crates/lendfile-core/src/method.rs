@@ -38,7 +38,7 @@ pub enum Method {
 
 impl Method {
     /// Every method that can be asked for, `Auto` first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: &'static [Self] = &[
         Self::Auto,
         Self::Copy,
         Self::Mmap,
@@ -82,7 +82,8 @@ impl FromStr for Method {
 
     fn from_str(name: &str) -> Result<Self, Error> {
         Self::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|method| method.name() == name)
             .ok_or_else(|| Error::new(ErrorKind::Misuse, format!("no method is named {name:?}")))
     }
@@ -116,7 +117,8 @@ impl MethodSet {
     /// The members, in the order of [`Method::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Method> {
         Method::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(move |method| self.contains(*method))
     }
 

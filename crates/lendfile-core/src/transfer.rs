@@ -105,7 +105,8 @@ impl Transfer {
     /// The method that carried most of it; `None` if nothing was sent.
     pub fn method(&self) -> Option<Method> {
         Method::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|method| self.bytes_by(*method) > 0)
             .max_by_key(|method| self.bytes_by(*method))
     }

@@ -39,7 +39,7 @@ pub enum LogFormat {
 
 impl LogFormat {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Common, Self::Combined, Self::Json];
+    pub const ALL: &'static [Self] = &[Self::Common, Self::Combined, Self::Json];
 
     /// The name used on the command line.
     pub fn name(self) -> &'static str {
@@ -56,7 +56,8 @@ impl str::FromStr for LogFormat {
 
     fn from_str(name: &str) -> Result<Self, String> {
         Self::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|format| format.name() == name)
             .ok_or_else(|| format!("no log format is named {name:?}"))
     }

@@ -139,7 +139,8 @@ impl Exchange {
     /// The method that carried most of it; `None` if there was no body.
     pub fn method(&self) -> Option<Method> {
         Method::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|method| self.bytes_by(*method) > 0)
             .max_by_key(|method| self.bytes_by(*method))
     }
@@ -297,7 +298,7 @@ impl Tally {
             _ => self.cut_short.store(true, Relaxed),
         }
         self.lent.fetch_add(transfer.len, Relaxed);
-        for method in Method::ALL {
+        for &method in Method::ALL {
             // Nearly all go one way, and adding nothing costs as much as adding something.
             match transfer.bytes_by(method) {
                 0 => {}

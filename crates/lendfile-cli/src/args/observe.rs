@@ -39,6 +39,6 @@ pub(crate) struct Observation {
 }
 
 fn format() -> impl TypedValueParser<Value = LogFormat> {
-    PossibleValuesParser::new(LogFormat::ALL.map(LogFormat::name))
+    PossibleValuesParser::new(LogFormat::ALL.iter().copied().map(LogFormat::name))
         .map(|name| name.parse().expect("clap lets only the names pass"))
 }

@@ -205,7 +205,7 @@ pub(crate) fn name_or_none() -> impl TypedValueParser<Value = PathBuf> {
 }
 
 pub(crate) fn method() -> impl TypedValueParser<Value = Method> {
-    PossibleValuesParser::new(Method::ALL.map(Method::name))
+    PossibleValuesParser::new(Method::ALL.iter().copied().map(Method::name))
         .map(|name| name.parse().expect("clap lets only the names pass"))
 }
 

@@ -95,7 +95,7 @@ impl Bench {
 }
 
 fn methods() -> PossibleValuesParser {
-    let names = Method::ALL.into_iter().map(Method::name);
+    let names = Method::ALL.iter().copied().map(Method::name);
     PossibleValuesParser::new([ways::ALL].into_iter().chain(names))
 }
 

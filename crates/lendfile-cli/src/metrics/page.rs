@@ -58,7 +58,9 @@ impl Inner {
             "connections_cut",
             "Connections closed because a time limit was reached",
             None,
-            Cut::ALL.map(|cut| ([("limit", cut.name())], connections.cut(cut))),
+            Cut::ALL
+                .iter()
+                .map(|&cut| ([("limit", cut.name())], connections.cut(cut))),
         )
     }
 
@@ -100,7 +102,8 @@ impl Inner {
             "Bytes of responses' bodies sent, by the way they went",
             Some(Unit::Bytes),
             Method::ALL
-                .into_iter()
+                .iter()
+                .copied()
                 .filter(|method| *method != Method::Auto)
                 .flat_map(|method| [by_method(0, method), by_method(1, method)])
                 // Through TLS there is only one way.

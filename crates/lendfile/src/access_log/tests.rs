@@ -162,7 +162,7 @@ fn no_client_can_forge_a_line_or_end_a_field() {
             ("host", &field),
         ],
     );
-    for format in LogFormat::ALL {
+    for &format in LogFormat::ALL {
         let line = line(format, &request, 1);
         assert_eq!(line.matches('\n').count(), 1, "{line:?}");
         let body = line.trim_end();
@@ -187,7 +187,7 @@ fn no_client_can_forge_a_line_or_end_a_field() {
 fn a_field_of_any_length_makes_a_line_of_bounded_length() {
     let long = vec![b'"'; 60_000];
     let request = request("/", &[("user-agent", &long), ("referer", &long)]);
-    for format in LogFormat::ALL {
+    for &format in LogFormat::ALL {
         assert!(line(format, &request, 1).len() < 60_000);
     }
 }

@@ -103,7 +103,7 @@ pub enum Cut {
 
 impl Cut {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Header, Self::Idle, Self::Progress, Self::Rate];
+    pub const ALL: &'static [Self] = &[Self::Header, Self::Idle, Self::Progress, Self::Rate];
 
     /// The name used in logs and metrics.
     pub fn name(self) -> &'static str {

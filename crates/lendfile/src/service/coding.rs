@@ -19,7 +19,7 @@ pub enum Coding {
 
 impl Coding {
     /// All of them, the one that is usually smallest first.
-    pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
+    pub const ALL: &'static [Self] = &[Self::Brotli, Self::Zstd, Self::Gzip];
 
     /// What is added to a file's name, with the dot.
     pub fn suffix(self) -> &'static str {
@@ -102,9 +102,16 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT_ENCODING, accept.parse().unwrap());
-            assert_eq!(preferred(&headers, Coding::ALL), wanted, "{accept}");
+            assert_eq!(
+                preferred(&headers, Coding::ALL.iter().copied()),
+                wanted,
+                "{accept}"
+            );
         }
-        assert_eq!(preferred(&HeaderMap::new(), Coding::ALL), None);
+        assert_eq!(
+            preferred(&HeaderMap::new(), Coding::ALL.iter().copied()),
+            None
+        );
     }
 
     #[test]

@@ -165,8 +165,14 @@ macro_rules! shared_options {
         /// [`Coding::ALL`] is Brotli, Zstandard, gzip. The file itself must exist. Each has its
         /// own entity tag, and ranges count its bytes. Default: none.
         #[must_use]
-        pub fn precompressed(self, codings: impl IntoIterator<Item = Coding>) -> Self {
-            self.with(|options| options.precompressed = codings.into_iter().collect())
+        pub fn precompressed(
+            self,
+            codings: impl IntoIterator<Item = impl std::borrow::Borrow<Coding>>,
+        ) -> Self {
+            let codings = codings
+                .into_iter()
+                .map(|coding| *std::borrow::Borrow::borrow(&coding));
+            self.with(|options| options.precompressed = codings.collect())
         }
 
         /// Ranges that are answered at most in one response; what asks for more gets the whole
