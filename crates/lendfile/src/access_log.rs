@@ -19,8 +19,9 @@ use self::record::{Begun, Ended};
 use self::writer::{Target, Writer, open};
 use crate::observe::{Exchange, Head, Observer};
 
-/// What the lines of an [`AccessLog`] look like. Times are UTC, and of the end of the exchange;
-/// bytes are those of the body that were really sent.
+/// What the lines of an [`AccessLog`] look like. Times are UTC, and of the end of the exchange or up to
+/// a tick of the kernel's clock before it (1 to 10 ms); bytes are those of the body that were really
+/// sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogFormat {
@@ -66,8 +67,8 @@ impl str::FromStr for LogFormat {
 /// Writes a line for each exchange to a file, or wherever you say.
 ///
 /// What they are made of is gathered in memory, and a thread of the log's own makes and writes them,
-/// so that nobody waits for the disk: each within a quarter of a second. If what it writes to is so
-/// slow that 4 MiB have been gathered, further lines are [dropped and counted](AccessLog::dropped).
+/// so that nobody waits for the disk: each within a quarter of a second. If it cannot keep up (4 MiB
+/// gathered by a thread that serves), further lines are [dropped and counted](AccessLog::dropped).
 ///
 /// Whatever a client sends, it cannot make two lines of one, end a quoted field, or reach a
 /// terminal with control characters: those, quotes, backslashes and everything outside of ASCII
@@ -145,7 +146,8 @@ impl AccessLog {
         self.writer.flush();
     }
 
-    /// Lines that were lost, because the target was too slow or failed.
+    /// Lines that were lost: the log's thread could not keep up, or its target failed. Of a write that
+    /// failed, some may be there all the same.
     pub fn dropped(&self) -> u64 {
         self.writer.dropped()
     }

@@ -119,7 +119,7 @@ impl Ended {
     /// Just now.
     pub(super) fn now(exchange: &Exchange) -> Self {
         // It costs next to nothing to look at and goes on with the kernel's timer interrupts, so it is
-        // 1 to 10 ms late at most (clock_gettime(2)). Times before 1970 are none.
+        // behind by one of them: 1 to 10 ms, as a rule (clock_gettime(2)). Times before 1970 are none.
         let time = clock_gettime(ClockId::RealtimeCoarse);
         Self {
             time: Duration::try_from(time).unwrap_or_default(),

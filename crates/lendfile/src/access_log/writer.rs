@@ -135,6 +135,7 @@ fn shard_index() -> usize {
 
 impl Shared {
     fn run(&self, mut target: Target, mut formatter: Formatter) {
+        let _over = Over(self);
         let mut records = Records::default();
         let mut lines = Lines::default();
         loop {
@@ -165,7 +166,7 @@ impl Shared {
             }
             match wrote {
                 true => thread::park_timeout(INTERVAL),
-                false => self.sleep(),
+                false => self.sleep(flushes),
             }
         }
     }
@@ -180,15 +181,29 @@ impl Shared {
         lines.count = 0;
     }
 
-    /// Until there is something to do. May return without.
-    fn sleep(&self) {
+    /// Until there is something to do, other than the flushes that have been done. May return without.
+    fn sleep(&self, flushes: u64) {
         self.asleep.store(true, SeqCst);
         let has_records = |shard: &Mutex<Records>| !lock(shard).is_empty();
-        // What else wakes the thread does so after saying what it wants, and unparking lasts.
-        if !self.shards.iter().any(has_records) {
+        // What else wakes the thread does so after saying what it wants. Unparking lasts, but whoever
+        // was told of an error on this thread may have parked meanwhile.
+        let is_wanted = self.stop.load(SeqCst)
+            || self.reopen.load(SeqCst)
+            || self.flushes.load(SeqCst) != flushes;
+        if !is_wanted && !self.shards.iter().any(has_records) {
             thread::park();
         }
         self.asleep.store(false, SeqCst);
+    }
+}
+
+/// Nobody waits for a thread that is no more, should a foreign `Write` have panicked.
+struct Over<'a>(&'a Shared);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.flushed) = u64::MAX;
+        self.0.progress.notify_all();
     }
 }
 
@@ -207,6 +222,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Target {
     to: To,
     failing: bool,
+    /// What failed may have left half a line.
+    may_end_within_line: bool,
 }
 
 enum To {
@@ -235,6 +252,7 @@ impl Target {
         Self {
             to: To::File(file, path),
             failing: false,
+            may_end_within_line: false,
         }
     }
 
@@ -242,6 +260,7 @@ impl Target {
         Self {
             to: To::Writer(Box::new(writer)),
             failing: false,
+            may_end_within_line: false,
         }
     }
 
@@ -250,7 +269,10 @@ impl Target {
             return;
         };
         match open(path) {
-            Ok(new) => *file = new,
+            Ok(new) => {
+                *file = new;
+                self.may_end_within_line = false;
+            }
             Err(error) => {
                 let path = path.display();
                 tracing::error!(%path, %error, "cannot reopen the access log; writing to the old file");
@@ -263,13 +285,13 @@ impl Target {
             To::File(file, _) => file,
             To::Writer(writer) => writer,
         };
-        // What failed may have left half a line.
-        let ended = match self.failing {
+        let ended = match self.may_end_within_line {
             true => to.write_all(b"\n"),
             false => Ok(()),
         };
         let written = ended.and_then(|()| to.write_all(lines));
         let written = written.and_then(|()| to.flush());
+        self.may_end_within_line = written.is_err();
         let was_failing = mem::replace(&mut self.failing, written.is_err());
         match written {
             Ok(()) if was_failing => tracing::warn!("the access log is being written again"),
