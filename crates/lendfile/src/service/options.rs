@@ -165,14 +165,8 @@ macro_rules! shared_options {
         /// [`Coding::ALL`] is Brotli, Zstandard, gzip. The file itself must exist. Each has its
         /// own entity tag, and ranges count its bytes. Default: none.
         #[must_use]
-        pub fn precompressed(
-            self,
-            codings: impl IntoIterator<Item = impl std::borrow::Borrow<Coding>>,
-        ) -> Self {
-            let codings = codings
-                .into_iter()
-                .map(|coding| *std::borrow::Borrow::borrow(&coding));
-            self.with(|options| options.precompressed = codings.collect())
+        pub fn precompressed(self, codings: impl AsRef<[Coding]>) -> Self {
+            self.with(|options| options.precompressed = codings.as_ref().to_vec())
         }
 
         /// Ranges that are answered at most in one response; what asks for more gets the whole
