@@ -35,7 +35,7 @@ pub struct Probe {
     /// Splicing through it (`IORING_OP_SPLICE`, pipe to pipe).
     pub splice: Ability,
     /// Registering memory with it (`IORING_REGISTER_BUFFERS`), a buffer of
-    /// [`Options`](crate::Options)' default size.
+    /// [`Options`]' default size.
     pub buffers: Ability,
     /// Bounding its worker threads (`IORING_REGISTER_IOWQ_MAX_WORKERS`).
     pub workers: Ability,
