@@ -165,7 +165,7 @@ impl Observer for AccessLog {
     }
 
     fn end(&self, begun: &Begun, exchange: &Exchange) {
-        self.writer.push(begun, Ended::now(exchange));
+        self.writer.push(begun, Ended::now(self.format, exchange));
     }
 }
 

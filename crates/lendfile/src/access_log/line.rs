@@ -30,10 +30,7 @@ impl Formatter {
     pub(super) fn append(&mut self, into: &mut Vec<u8>, request: &Request<'_>, ended: &Ended) {
         match self.format {
             LogFormat::Json => self.json(into, request, ended),
-            LogFormat::Common => {
-                self.common(into, request, ended);
-                into.push(b'\n');
-            }
+            LogFormat::Common => self.common(into, request, ended),
             LogFormat::Combined => {
                 self.common(into, request, ended);
                 for value in [request.referer, request.user_agent] {
@@ -44,9 +41,9 @@ impl Formatter {
                     }
                     into.push(b'"');
                 }
-                into.push(b'\n');
             }
         }
+        into.push(b'\n');
     }
 
     fn common(&mut self, into: &mut Vec<u8>, request: &Request<'_>, ended: &Ended) {
@@ -95,7 +92,7 @@ impl Formatter {
         json_string(into, request.referer);
         into.extend_from_slice(b",\"user_agent\":");
         json_string(into, request.user_agent);
-        into.extend_from_slice(b"}\n");
+        into.push(b'}');
     }
 }
 
@@ -110,7 +107,7 @@ fn json_outcome(into: &mut Vec<u8>, ended: &Ended) {
     into.extend_from_slice(b",\"outcome\":\"");
     into.extend_from_slice(ended.outcome.name().as_bytes());
     into.extend_from_slice(b"\",\"via\":");
-    match ended.method {
+    match ended.via {
         Some(Method::Copy) if ended.encrypted => into.extend_from_slice(b"\"copy (tls)\""),
         Some(method) => {
             into.push(b'"');
@@ -149,34 +146,15 @@ fn json_string(text: &mut Vec<u8>, value: Option<&[u8]>) {
 }
 
 /// What may stand in a line as it is: printable ASCII that ends no quotes and begins no escape.
-const fn is_plain(byte: u8) -> bool {
+fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
-}
-
-/// [`is_plain`] of every byte.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        plain[byte as usize] = is_plain(byte);
-        byte += 1;
-    }
-    plain
-};
-
-fn are_plain(bytes: &[u8]) -> bool {
-    // Without a way out of the loop, a block is a few instructions. What is left of a short field,
-    // which most are, is looked up.
-    let (blocks, rest) = bytes.as_chunks::<16>();
-    let block = |block: &[u8; 16]| block.iter().fold(true, |all, byte| all & is_plain(*byte));
-    blocks.iter().all(block) && rest.iter().all(|byte| PLAIN[usize::from(*byte)])
 }
 
 /// Appends `bytes`, all but the plain ones as `prefix` and two hexadecimal digits.
 fn escape(text: &mut Vec<u8>, bytes: &[u8], prefix: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    // Nearly always.
-    if are_plain(bytes) {
+    // Nearly always; without a way out of the loop, it takes many bytes at a time.
+    if bytes.iter().fold(true, |all, byte| all & is_plain(*byte)) {
         return text.extend_from_slice(bytes);
     }
     for byte in bytes {

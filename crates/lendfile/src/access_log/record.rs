@@ -110,14 +110,15 @@ pub(super) struct Ended {
     pub(super) status: Option<StatusCode>,
     pub(super) bytes: u64,
     pub(super) outcome: Outcome,
-    pub(super) method: Option<Method>,
+    /// What carried most of the body; only JSON has it.
+    pub(super) via: Option<Method>,
     pub(super) encrypted: bool,
     pub(super) duration: Option<Duration>,
 }
 
 impl Ended {
     /// Just now.
-    pub(super) fn now(exchange: &Exchange) -> Self {
+    pub(super) fn now(format: LogFormat, exchange: &Exchange) -> Self {
         // It costs next to nothing to look at and goes on with the kernel's timer interrupts, so it is
         // behind by one of them: 1 to 10 ms, as a rule (clock_gettime(2)). Times before 1970 are none.
         let time = clock_gettime(ClockId::RealtimeCoarse);
@@ -126,7 +127,10 @@ impl Ended {
             status: exchange.status,
             bytes: exchange.bytes_sent(),
             outcome: exchange.outcome,
-            method: exchange.method(),
+            via: match format {
+                LogFormat::Json => exchange.method(),
+                LogFormat::Common | LogFormat::Combined => None,
+            },
             encrypted: exchange.encrypted,
             duration: exchange.duration,
         }

@@ -35,7 +35,7 @@ fn line(format: LogFormat, request: &Request<()>, bytes: usize) -> String {
     tally.polled(Some(&Ok::<_, io::Error>(frame)));
     tally.dropped(true, None);
     let mut records = Records::default();
-    records.push(&begun, Ended::now(&tally.sum()));
+    records.push(&begun, Ended::now(format, &tally.sum()));
     let mut into = Vec::new();
     let mut formatter = Formatter::new(format);
     for (request, ended) in records.iter() {
@@ -201,7 +201,10 @@ fn push(writer: &Writer, target: &str) {
     let request = request(target, &[]);
     let head = head(&request);
     let exchange = Tally::new(&head, None).sum();
-    writer.push(&Begun::new(LogFormat::Common, &head), Ended::now(&exchange));
+    writer.push(
+        &Begun::new(LogFormat::Common, &head),
+        Ended::now(LogFormat::Common, &exchange),
+    );
 }
 
 /// The targets of a log's lines.
