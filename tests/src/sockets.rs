@@ -1,21 +1,24 @@
-//! Connected sockets of tokio's, both ends in one task, and what the tests of plain futures do with
-//! them.
+//! Connected sockets of tokio's, both ends in one task, what the tests of plain futures do with
+//! them, and what the kernel holds in one.
 
 use std::fs::{self, File};
 use std::future::{Future, poll_fn};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::net;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::Poll;
 
 use lendfile_core::{Failure, Progress, Transfer};
 use lendfile_epoll::Socket;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::PATIENCE;
 use crate::conformance::{Peer, pair};
 use crate::content;
+use crate::process::eventually;
 use crate::server::Network;
 
 /// A connected pair over loopback.
@@ -33,6 +36,41 @@ pub fn tcp() -> (TcpStream, TcpStream) {
         TcpStream::from_std(ours).expect("a runtime"),
         TcpStream::from_std(peer).expect("a runtime"),
     )
+}
+
+/// The most that a server's kernel held, unsent or under way, for a client that asks for `path` and
+/// never reads, until it is cut. Everything is on this machine.
+///
+/// # Panics
+///
+/// If it is never cut.
+pub fn most_held(mut client: &net::TcpStream, path: &str) -> usize {
+    // Little is under way to it, then.
+    let shrunk = SockRef::from(client).set_recv_buffer_size(4096);
+    shrunk.expect("a socket");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    client.write_all(request.as_bytes()).expect("a server");
+    let mut most = 0;
+    eventually("the client is cut", || {
+        let held = held_for(client);
+        most = most.max(held.unwrap_or(0));
+        held.is_none()
+    });
+    most
+}
+
+/// What the other end of a connection holds for this one (`tx_queue` in proc_net_tcp(5)); `None`
+/// when that end is no more.
+fn held_for(client: &net::TcpStream) -> Option<usize> {
+    let ends = [client.peer_addr().ok()?, client.local_addr().ok()?];
+    let ports = ends.map(|addr| format!(":{:04X}", addr.port()));
+    let table = fs::read_to_string("/proc/net/tcp").expect("procfs");
+    let mut rows = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row[1].ends_with(&ports[0]) && row[2].ends_with(&ports[1]))?;
+    let (queued, _) = row[4].split_once(':').expect("two queues");
+    Some(usize::from_str_radix(queued, 16).expect("a number"))
 }
 
 /// A connected pair without a network.

@@ -1,8 +1,9 @@
-//! What counts against a peer's clocks, and what does not.
+//! What a connection is kept to: what counts against its clocks, what does not, and from when on.
 
 use std::io::Read;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use lendfile::{Limits, ServeDir, Tls};
 use lendfile_tests::client::Client;
 use lendfile_tests::mounts::{Fuse, Kind, Mount, make_cold};
 use lendfile_tests::server::Server;
+use lendfile_tests::sockets::most_held;
 use lendfile_tests::{PATIENCE, content};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -75,4 +77,24 @@ fn a_handshake_and_the_first_head_have_one_clock() {
     assert!(waited >= LIMIT * 9 / 10, "{waited:?}");
     // Of its own time the head would have had as much again.
     assert!(waited < LIMIT * 7 / 4, "{waited:?}");
+}
+
+#[test]
+fn who_had_connected_before_the_server_began_is_kept_to_the_limits_too() {
+    const MUCH: usize = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    content::write(&dir.path().join("large"), 1, 50 << 20).unwrap();
+    let mut limits = Limits::default();
+    limits.unsent_bytes = NonZeroU32::new(64 << 10);
+    limits.progress_timeout = Some(Duration::from_millis(500));
+    let site = ServeDir::new(dir.path()).unwrap();
+    let (connected, is_connected) = mpsc::channel();
+    let server = Server::of(move |listener| {
+        is_connected.recv().unwrap();
+        lendfile::serve(listener, site).with_limits(limits)
+    });
+    let client = TcpStream::connect(server.tcp()).unwrap();
+    connected.send(()).unwrap();
+    let held = most_held(&client, "/large");
+    assert!(held > 0 && held < MUCH, "{held}");
 }

@@ -58,13 +58,13 @@ pub trait Accept: AsFd + Send + Sync + sealed::Sealed + 'static {
     /// A peer's address in the network, if it is in one.
     fn peer(addr: &Self::Addr) -> Option<SocketAddr>;
 
-    /// Sets the socket options that `limits` ask for on the listening socket, from which accepted
-    /// ones inherit them.
+    /// Sets the socket options that `limits` ask for on a listening socket, from which accepted ones
+    /// inherit them, or on an accepted one.
     ///
     /// # Errors
     ///
     /// Those of `setsockopt(2)`.
-    fn limit(&self, limits: &Limits) -> io::Result<()>;
+    fn limit(socket: impl AsFd, limits: &Limits) -> io::Result<()>;
 }
 
 impl Accept for TcpListener {
@@ -85,8 +85,8 @@ impl Accept for TcpListener {
         Some(*addr)
     }
 
-    fn limit(&self, limits: &Limits) -> io::Result<()> {
-        let socket = SockRef::from(self);
+    fn limit(socket: impl AsFd, limits: &Limits) -> io::Result<()> {
+        let socket = SockRef::from(&socket);
         if let Some(bytes) = limits.unsent_bytes {
             socket.set_tcp_notsent_lowat(bytes.get())?;
         }
@@ -113,7 +113,7 @@ impl Accept for UnixListener {
         None
     }
 
-    fn limit(&self, _: &Limits) -> io::Result<()> {
+    fn limit(_: impl AsFd, _: &Limits) -> io::Result<()> {
         Ok(())
     }
 }
@@ -261,7 +261,7 @@ mod tests {
             Some(*addr)
         }
 
-        fn limit(&self, _: &Limits) -> io::Result<()> {
+        fn limit(_: impl AsFd, _: &Limits) -> io::Result<()> {
             Ok(())
         }
     }

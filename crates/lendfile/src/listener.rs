@@ -5,8 +5,8 @@ use std::io;
 use lendfile_core::{Backend, Error, LendStream, Method, MethodSet, capabilities};
 use lendfile_epoll::Epoll;
 
-use crate::Connection;
 use crate::accept::{self, Accept, Room};
+use crate::{Connection, Limits};
 
 /// Wraps a listener so that what it accepts can send lent bytes.
 ///
@@ -93,12 +93,29 @@ impl<L: Accept, B: Backend<L::Socket>> Listener<L, B> {
     /// # Cancel safety
     ///
     /// A dropped call has accepted nothing.
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "cannot happen: with_method has checked the method"
-    )]
     pub async fn accept(&self) -> (LendStream<B::Transport>, Connection, L::Addr) {
         let (socket, addr) = accept::next(&self.inner, &self.room).await;
+        self.connected(socket, addr)
+    }
+
+    /// [`accept`](Self::accept), and has the connection kept to `limits`, which the listening socket
+    /// must have taken before.
+    pub(crate) async fn accept_within(
+        &self,
+        limits: &Limits,
+    ) -> (LendStream<B::Transport>, Connection, L::Addr) {
+        let (socket, addr) = accept::next(&self.inner, &self.room).await;
+        // Who had connected before the listening socket took them has inherited nothing. What that
+        // one took can fail here only if the connection is lost, as its first read will tell.
+        _ = L::limit(&socket, limits);
+        self.connected(socket, addr)
+    }
+
+    fn connected(
+        &self,
+        socket: L::Socket,
+        addr: L::Addr,
+    ) -> (LendStream<B::Transport>, Connection, L::Addr) {
         let transport = self
             .backend
             .transport(socket, self.method)

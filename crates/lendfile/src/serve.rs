@@ -208,7 +208,7 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            self.listener.get_ref().limit(&self.limits)?;
+            L::limit(self.listener.get_ref(), &self.limits)?;
             let server = Arc::new(Server {
                 protocols: self.limits.protocols(),
                 limits: Arc::new(self.limits),
@@ -222,7 +222,8 @@ where
             let mut shutdown = self.shutdown.unwrap_or_else(|| Box::pin(pending()));
             loop {
                 let mut accepting = pin!(async {
-                    let (stream, connection, addr) = self.listener.accept().await;
+                    let (stream, connection, addr) =
+                        self.listener.accept_within(&server.limits).await;
                     let peer = L::peer(&addr);
                     let admitted = server.connections.admit(peer).await?;
                     Some((stream, connection.with_peer(peer), addr, admitted))

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lendfile_tests::process::eventually;
+use lendfile_tests::sockets::most_held;
 use lendfile_tests::{PATIENCE, content, h2};
 use socket2::SockRef;
 use tempfile::TempDir;
@@ -130,42 +131,16 @@ fn stalled_http2(addr: SocketAddr, mut busy: impl FnMut() -> Vec<u8>) -> Duratio
     }
 }
 
-/// Bytes that the kernel holds for the peer of a connection on this machine, unsent or under way
-/// (`tx_queue` in proc_net_tcp(5)); `None` when the connection is no more.
-fn held_for(client: SocketAddr, server: SocketAddr) -> Option<usize> {
-    let ports = [server, client].map(|addr| format!(":{:04X}", addr.port()));
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let mut rows = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let row = rows.find(|row| row[1].ends_with(&ports[0]) && row[2].ends_with(&ports[1]))?;
-    Some(usize::from_str_radix(&row[4][..8], 16).unwrap())
-}
-
 #[test]
 fn no_more_than_was_said_is_held_for_a_client_that_does_not_read() {
     const MUCH: usize = 1 << 20;
     let dir = site();
-    // The most until the client is cut.
-    let most_held = |bytes: &str| {
+    let held_if_bound_to = |bytes: &str| {
         let limits = ["--unsent-bytes", bytes, "--progress-timeout", "500ms"];
         let (_server, addr) = serve(dir.path(), &limits);
-        let mut socket = socket(addr);
-        // Little is under way to it, then.
-        SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
-        socket
-            .write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n")
-            .unwrap();
-        let client = socket.local_addr().unwrap();
-        let mut most = 0;
-        eventually("the client is cut", || {
-            let held = held_for(client, addr);
-            most = most.max(held.unwrap_or(0));
-            held.is_none()
-        });
-        most
+        most_held(&socket(addr), "/large")
     };
-    let (bounded, unbounded) = (most_held("64KiB"), most_held("off"));
+    let (bounded, unbounded) = (held_if_bound_to("64KiB"), held_if_bound_to("off"));
     assert!(bounded > 0 && bounded < MUCH, "{bounded}");
     assert!(unbounded > MUCH, "{unbounded}");
 }
