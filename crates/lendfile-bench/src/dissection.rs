@@ -262,6 +262,9 @@ impl Subject<'_> {
         let begun = trace::now();
         let outcome = client.run(|| client::drain(&load))??;
         let ended = trace::now();
+        // When this is answered, the calls that answered what came before have ended, too.
+        load.until = Until::Answered(load.connections as u64);
+        client.run(|| client::drain(&load))??;
         drop(server);
         let trace = Trace::read(&log, begun, ended)?;
         if trace.calls() == 0 {

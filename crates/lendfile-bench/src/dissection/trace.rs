@@ -1,6 +1,6 @@
 //! System calls by `strace`: which, how many, and how many bytes went where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -26,6 +26,8 @@ pub(super) struct Trace {
     pub(super) read_bytes: u64,
     pub(super) written_bytes: u64,
     pub(super) kernel_bytes: u64,
+    /// Of each thread's call that others interrupt in the log, whether it is of those.
+    under_way: HashMap<String, bool>,
 }
 
 /// `command` under strace, which logs to `log` with a time in each line.
@@ -74,7 +76,8 @@ pub(super) fn now() -> Duration {
 }
 
 impl Trace {
-    /// The calls of a log that ended or were made between two moments.
+    /// The calls of a log that began between two moments: what a client has received was sent by one
+    /// of those, though strace may learn of the call's end only later.
     pub(super) fn read(log: &Path, begun: Duration, ended: Duration) -> Result<Self> {
         let failed = |error| Error::system("reading strace's log", error);
         let mut trace = Self::default();
@@ -84,27 +87,35 @@ impl Trace {
         Ok(trace)
     }
 
-    /// `[PID] SECONDS name(arguments) = result …`; a call that others interrupt is split in
-    /// `name(… <unfinished ...>` and `<... name resumed>…) = result`. It is counted when it ends.
+    /// `PID SECONDS name(arguments) = result …`; a call that others interrupt is split in
+    /// `name(… <unfinished ...>` and `<... name resumed>…) = result`.
     fn add(&mut self, line: &str, begun: Duration, ended: Duration) {
         let parts = line
             .split_once(' ')
             .map(|(pid, rest)| (pid, rest.trim_start()));
-        let Some((time, call)) = parts
+        let Some((pid, (time, call))) = parts
             .filter(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|(_, rest)| rest.split_once(' '))
+            .and_then(|(pid, rest)| Some((pid, rest.split_once(' ')?)))
         else {
             return;
         };
-        let at = time
-            .parse()
-            .ok()
-            .and_then(|at| Duration::try_from_secs_f64(at).ok());
-        if !at.is_some_and(|at| (begun..=ended).contains(&at)) || call.ends_with("<unfinished ...>")
-        {
+        let resumed = call.strip_prefix("<... ");
+        let is_within = match resumed {
+            Some(_) => self.under_way.remove(pid).unwrap_or(false),
+            None => time
+                .parse()
+                .ok()
+                .and_then(|at| Duration::try_from_secs_f64(at).ok())
+                .is_some_and(|at| (begun..=ended).contains(&at)),
+        };
+        if call.ends_with("<unfinished ...>") {
+            self.under_way.insert(pid.to_owned(), is_within);
             return;
         }
-        let name = match call.strip_prefix("<... ") {
+        if !is_within {
+            return;
+        }
+        let name = match resumed {
             Some(resumed) => resumed.split(' ').next(),
             None => call.split('(').next(),
         };
@@ -155,7 +166,9 @@ mod tests {
 7 10.8 splice(3, NULL, 9, NULL, 65536, SPLICE_F_MOVE) = 65536
 8 10.8 pread64(8,  <unfinished ...>
 7 10.9 sendmsg(9, {msg_name=NULL, msg_flags=0}, MSG_NOSIGNAL) = 120
-8 10.9 <... pread64 resumed>\"\"..., 4096, 0) = 4096
+8 12.0 <... pread64 resumed>\"\"..., 4096, 0) = 4096
+9 9.9 pread64(8,  <unfinished ...>
+9 10.1 <... pread64 resumed>\"\"..., 8192, 0) = 8192
 7 10.9 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 3, 0) = 0x7f0000000000
 7 99.0 write(1, \"\"..., 5) = 5
 7 10.9 exit_group(0) = ?
@@ -163,7 +176,7 @@ garbage
 ";
 
     #[test]
-    fn bytes_are_counted_by_where_they_went_and_only_within_the_window() {
+    fn bytes_are_counted_by_where_they_went_and_only_if_the_call_began_in_the_window() {
         let mut trace = Trace::default();
         for line in LOG.lines() {
             trace.add(line, Duration::from_secs(10), Duration::from_secs(11));
