@@ -21,7 +21,7 @@
 use std::future::Future;
 use std::io;
 use std::num::NonZeroU64;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -34,6 +34,7 @@ use tokio::time::Sleep;
 
 use crate::copy;
 use crate::fetch::{Fetch, Purpose};
+use crate::turn::ColdTurn;
 
 /// Bytes asked about at a time, at most: as many as one call sends.
 const LOOK_BYTES: u64 = 1 << 20;
@@ -53,9 +54,6 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Bytes that are sent in a call that may wait.
 const BLOCKING_BYTES: u64 = 64 << 10;
-
-/// Bytes of a cold file per turn: with the readahead they set off, 0.5 ms of a thread's time.
-const COLD_TURN_BYTES: u64 = 512 << 10;
 
 /// Bytes for which a transfer counts as cold after it had to wait.
 const COLD_FOR_BYTES: u64 = 16 << 20;
@@ -88,7 +86,7 @@ pub(crate) struct Cold {
     next: u64,
     /// Bytes that count as cold still.
     cold_left: u64,
-    turn_left: u64,
+    turn: ColdTurn,
     /// How far ahead is read by advice, and up to where it was given.
     distance: u64,
     advised: u64,
@@ -114,10 +112,8 @@ impl Cold {
         waits: &mut u32,
     ) -> Poll<Result<u64, NotWarm>> {
         let file = region.file();
-        if self.cold_left > 0 && self.turn_left == 0 {
-            self.turn_left = COLD_TURN_BYTES;
-            _ = pin!(tokio::task::yield_now()).poll(cx);
-            return Poll::Pending;
+        if self.cold_left > 0 {
+            ready!(self.turn.poll(cx));
         }
         loop {
             if let Some(sleep) = &mut self.sleep {
@@ -177,20 +173,20 @@ impl Cold {
     pub(crate) fn sent(&mut self, offset: u64, bytes: u64) {
         self.next = offset + bytes;
         self.cold_left = self.cold_left.saturating_sub(bytes);
-        self.turn_left = self.turn_left.saturating_sub(bytes);
+        self.turn.spend(bytes);
     }
 
     fn wait(&mut self, waits: &mut u32) {
         *waits += 1;
         statistics::COLD_WAITS.increment();
         self.cold_left = COLD_FOR_BYTES;
-        self.turn_left = COLD_TURN_BYTES;
+        self.turn.begin();
     }
 
     fn in_turn(&self, len: u64) -> u64 {
         match self.cold_left {
             0 => len,
-            _ => len.min(self.turn_left.max(LEAST_BYTES)),
+            _ => len.min(self.turn.bytes()),
         }
     }
 
@@ -337,12 +333,19 @@ impl Cold {
 }
 
 /// Bytes from the region's start that can be sent without waiting for the disk; 0 if there are none
-/// or nobody can say. Does not wait for the answer; what is missing may begin to be read by it.
+/// or nobody can say. Does not wait for the answer; what is missing may begin to be read by it, unless
+/// nothing is there.
 pub fn warm_bytes(region: &FileRegion) -> u64 {
     let (file, offset) = (region.file(), region.offset());
     let known = file.known_warm(offset).min(region.len());
     if known >= region.len().min(LEAST_BYTES) {
         return known;
+    }
+    // Nothing has to be read for that answer. A read that does not wait takes 0.3 ms to set off the
+    // kernel's readahead.
+    let least = region.len().min(LEAST_BYTES);
+    if !file.hides_residency() && matches!(residency::cachestat(file, offset, least), Ok(0)) {
+        return 0;
     }
     let warm = match file.refuses_nowait() {
         true => opaque_resident(file, offset, region.len().min(AHEAD_BYTES)),

@@ -51,4 +51,4 @@ pub use send_file::{SendFile, send_file};
 pub use sendfile::is_writable;
 pub use socket::Socket;
 pub use transport::EpollTransport;
-pub use turn::yield_turn;
+pub use turn::{ColdTurn, yield_turn};

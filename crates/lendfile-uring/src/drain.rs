@@ -26,6 +26,8 @@ pub(crate) struct Drain<'a, S> {
     pub(crate) key: usize,
     pub(crate) socket: &'a S,
     pub(crate) demand: Demand<'a>,
+    /// Bytes that may be sent by one call.
+    pub(crate) at_most: usize,
 }
 
 impl<S: Socket> Drain<'_, S> {
@@ -100,8 +102,9 @@ impl<S: Socket> Drain<'_, S> {
         let window = ready!(self.flow.poll_window(self.ring, self.key, cx, &self.demand))?;
         let region_bytes = usize::try_from(self.demand.region.len()).unwrap_or(usize::MAX);
         let portion = Portion {
-            bytes: window.held().min(region_bytes),
-            more: window.held() < region_bytes || self.demand.continuation == Continuation::More,
+            bytes: window.held().min(region_bytes).min(self.at_most),
+            more: window.held().min(self.at_most) < region_bytes
+                || self.demand.continuation == Continuation::More,
         };
         ready!(self.poll_writable(cx))?;
         Poll::Ready(Ok(portion))

@@ -11,7 +11,7 @@ use lendfile_core::capabilities::{self, Refusal};
 use lendfile_core::{
     Capabilities, Continuation, Error, FileRegion, Method, MethodSet, Sent, Transport,
 };
-use lendfile_epoll::{EpollTransport, Socket, warm_bytes};
+use lendfile_epoll::{ColdTurn, EpollTransport, Socket, warm_bytes};
 use tokio::io::ReadBuf;
 
 use crate::drain::{Drain, unclaimed};
@@ -41,6 +41,7 @@ pub struct UringTransport<S> {
     duplicate: Option<Arc<OwnedFd>>,
     /// Where the file under way was found not to be in the page cache.
     cold_at: Option<u64>,
+    turn: ColdTurn,
     /// Whether the last send went by the ring.
     by_ring: bool,
     under_way: UnderWay,
@@ -67,6 +68,7 @@ impl<S: Socket> UringTransport<S> {
             place: Ring::current().map(|ring| ring.flow_place()),
             duplicate: None,
             cold_at: None,
+            turn: ColdTurn::default(),
             by_ring: false,
             under_way: UnderWay::Nothing,
             waits: false,
@@ -96,6 +98,7 @@ impl<S: Socket> UringTransport<S> {
         region: &FileRegion,
         continuation: Continuation,
         method: Method,
+        at_most: usize,
     ) -> Option<Poll<Result<Sent, Stop>>> {
         let by_ring = match method {
             Method::RingSplice => match self.duplicate() {
@@ -117,6 +120,7 @@ impl<S: Socket> UringTransport<S> {
                     continuation,
                     method,
                 },
+                at_most,
             };
             let sent = match &by_ring {
                 Some(duplicate) => drain.poll_by_ring(cx, duplicate),
@@ -169,7 +173,16 @@ impl<S: Socket> UringTransport<S> {
                 return self.epoll.poll_send_file(cx, region, continuation);
             }
             self.epoll.hold_back(region.len(), continuation);
-            let Some(sent) = self.poll_ring(cx, region, continuation, method) else {
+            // A method that was asked for by name is what it is.
+            let is_cold = self.method == Method::Auto;
+            let at_most = match is_cold {
+                true => {
+                    ready!(self.turn.poll(cx));
+                    usize::try_from(self.turn.bytes()).unwrap_or(usize::MAX)
+                }
+                false => usize::MAX,
+            };
+            let Some(sent) = self.poll_ring(cx, region, continuation, method, at_most) else {
                 if self.under_way == UnderWay::Bytes {
                     return Poll::Ready(Err(self.lose()));
                 }
@@ -177,7 +190,10 @@ impl<S: Socket> UringTransport<S> {
                 continue;
             };
             match ready!(sent) {
-                Ok(sent) => return Poll::Ready(Ok(sent)),
+                Ok(sent) => {
+                    self.turn.spend(sent.bytes as u64);
+                    return Poll::Ready(Ok(sent));
+                }
                 Err(Stop::Ended) => return Poll::Ready(Err(region.ended_early().into())),
                 Err(Stop::Missing(error)) => {
                     tracing::debug!(%error, %method, "the ring's method cannot be had now");

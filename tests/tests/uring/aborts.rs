@@ -172,7 +172,7 @@ fn a_peer_that_resets_its_connection_is_an_error_and_leaves_nothing() {
                 unreachable!("TCP was asked for")
             };
             socket2::SockRef::from(socket)
-                .set_linger(Some(std::time::Duration::ZERO))
+                .set_linger(Some(Duration::ZERO))
                 .unwrap();
             let file = files.open(0);
             let mut region = FileRegion::whole(file.clone());

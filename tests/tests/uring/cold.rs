@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::IoSliceMut;
 use std::path::Path;
 
+use lendfile_core::lent::residency;
 use lendfile_core::{FileRegion, Method, OpenFile};
-use lendfile_tests::process::skip;
+use lendfile_tests::process::{eventually, skip};
 use lendfile_tests::uring::runtime_or_skip;
 use lendfile_uring::Options;
 use rustix::fs::{Advice, fadvise};
@@ -28,17 +29,20 @@ pub(crate) fn is_cached(file: &File, offset: u64) -> Option<bool> {
     }
 }
 
-/// Takes a file out of the page cache; false if that cannot be done or seen here.
+/// Takes a file out of the page cache, to its last page; false if that cannot be seen here.
 fn make_cold(path: &Path) -> bool {
     let file = File::open(path).unwrap();
     file.sync_all().unwrap();
-    for _ in 0..20 {
-        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-        if is_cached(&file, 0) == Some(false) {
-            return fadvise(&file, 0, None, Advice::DontNeed).is_ok();
-        }
+    let len = file.metadata().unwrap().len();
+    if is_cached(&file, 0).is_none() || residency::cachestat(&file, 0, len).is_err() {
+        return false;
     }
-    false
+    // A page that was only just written, or is being read, may stay at first.
+    eventually("no page is in the page cache", || {
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        residency::cachestat(&file, 0, len).unwrap() == 0
+    });
+    true
 }
 
 #[test]
