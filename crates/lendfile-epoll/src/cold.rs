@@ -34,7 +34,7 @@ use tokio::time::Sleep;
 
 use crate::copy;
 use crate::fetch::{Fetch, Purpose};
-use crate::turn::ColdTurn;
+use crate::turn::{self, ColdTurn};
 
 /// Bytes asked about at a time, at most: as many as one call sends.
 const LOOK_BYTES: u64 = 1 << 20;
@@ -58,8 +58,8 @@ const BLOCKING_BYTES: u64 = 64 << 10;
 /// Bytes for which a transfer counts as cold after it had to wait.
 const COLD_FOR_BYTES: u64 = 16 << 20;
 
-/// How far ahead of the position is read where the kernel reads less: 4 GB/s times a tick that may
-/// last 2 ms. It grows with each wait, as a reader turns out to be fast.
+/// How far ahead of the positions is read where the kernel reads less, in all cold files of a thread:
+/// 4 GB/s times a tick that may last 2 ms. It grows with each wait, as a reader turns out to be fast.
 const DISTANCE_BYTES: u64 = 8 << 20;
 
 /// One advice: 0.1 ms at the median, 0.5 ms at the 99th percentile.
@@ -241,7 +241,8 @@ impl Cold {
 
     /// After a wait: if the kernel reads less far ahead than is sent in a tick, sees to it.
     fn read_further(&mut self, region: &FileRegion) {
-        self.distance = (self.distance * 2).clamp(AHEAD_BYTES, DISTANCE_BYTES);
+        let farthest = turn::divided(DISTANCE_BYTES).max(AHEAD_BYTES);
+        self.distance = (self.distance * 2).clamp(AHEAD_BYTES, farthest);
         let (file, offset) = (region.file(), region.offset());
         let want = region.len().min(self.distance);
         if want < 2 * LOOK_BYTES || file.hides_residency() {

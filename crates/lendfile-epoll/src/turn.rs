@@ -65,6 +65,11 @@ impl ColdTurn {
     }
 }
 
+/// What is left for one cold file of what a thread has for all.
+pub(crate) fn divided(bytes: u64) -> u64 {
+    ROUND.with(|round| bytes / round.turns())
+}
+
 thread_local! {
     static ROUND: Arc<Round> = Arc::default();
 }
@@ -95,9 +100,14 @@ impl Round {
     /// The bytes of one more turn.
     fn share(self: &Arc<Self>) -> u64 {
         self.now();
-        let turns = self.turns.fetch_add(1, Relaxed) + 1;
-        let turns = turns.max(self.turns_before.load(Relaxed));
-        (ROUND_BYTES / turns).clamp(*SHARE_BYTES.start(), *SHARE_BYTES.end())
+        self.turns.fetch_add(1, Relaxed);
+        (ROUND_BYTES / self.turns()).clamp(*SHARE_BYTES.start(), *SHARE_BYTES.end())
+    }
+
+    /// How many there are in a round, so far as is known; not 0.
+    fn turns(&self) -> u64 {
+        let turns = self.turns.load(Relaxed);
+        turns.max(self.turns_before.load(Relaxed)).max(1)
     }
 }
 
@@ -164,6 +174,7 @@ mod tests {
         // How many there are is known from the second round on.
         shares(16).await;
         assert_eq!(shares(16).await, 2 << 20);
+        assert_eq!(divided(8 << 20), 512 << 10);
         assert_eq!(shares(1).await, 128 << 10);
         assert_eq!(shares(1).await, 512 << 10);
     }
