@@ -74,8 +74,7 @@ thread_local! {
     static ROUND: Arc<Round> = Arc::default();
 }
 
-/// What happens on a thread between two looks for events. Woken at the end of one, like a task that
-/// has yielded.
+/// What happens on a thread between two looks for events.
 #[derive(Debug, Default)]
 struct Round {
     number: AtomicU64,
@@ -90,7 +89,7 @@ impl Round {
     fn now(self: &Arc<Self>) -> u64 {
         let now = self.number.load(Relaxed);
         if !self.is_under_way.swap(true, Relaxed) {
-            let waker = Waker::from(self.clone());
+            let waker = Waker::from(Arc::new(End(self.clone())));
             let end: Poll<()> = yield_turn(&mut Context::from_waker(&waker));
             debug_assert!(end.is_pending());
         }
@@ -111,12 +110,22 @@ impl Round {
     }
 }
 
-impl Wake for Round {
-    fn wake(self: Arc<Self>) {
-        self.turns_before
-            .store(self.turns.swap(0, Relaxed), Relaxed);
-        self.number.fetch_add(1, Relaxed);
-        self.is_under_way.store(false, Relaxed);
+/// The end of a round: given to the scheduler as the waker of a task that has yielded. Its drop is what
+/// counts, since a runtime that is left wakes none of those.
+#[derive(Debug)]
+struct End(Arc<Round>);
+
+impl Wake for End {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let round = &self.0;
+        let turns = round.turns.swap(0, Relaxed);
+        round.turns_before.store(turns, Relaxed);
+        round.number.fetch_add(1, Relaxed);
+        round.is_under_way.store(false, Relaxed);
     }
 }
 
@@ -154,6 +163,22 @@ mod tests {
             turn.begin();
             turn.spend(turn.bytes());
             poll_fn(|cx| turn.poll(cx)).await;
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_is_left_takes_no_turn_with_it() {
+        let mut turn = ColdTurn::default();
+        for _ in 0..2 {
+            let runtime = tokio::runtime::Builder::new_current_thread();
+            { runtime }.build().unwrap().block_on(async {
+                turn.begin();
+                turn.spend(turn.bytes());
+                assert!(!may_go_on(&mut turn).await);
+            });
+            // Nobody looks for events any more, so nobody has to wait for it.
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(turn.poll(&mut cx).is_ready());
         }
     }
 
