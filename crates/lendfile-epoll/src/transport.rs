@@ -1,9 +1,8 @@
 //! The transport over one socket of tokio's.
 
 use std::fmt;
-use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::Socket;
 use crate::sender::{CAPABILITIES, FileSender};
+use crate::turn;
 
 /// A [`Transport`] over a socket registered with tokio.
 pub struct EpollTransport<S> {
@@ -120,9 +120,7 @@ impl<S: Socket> Transport for EpollTransport<S> {
 
     /// Wakes the task after the runtime has looked for events.
     fn yield_turn(&mut self, cx: &mut Context<'_>) {
-        // Deferred by the scheduler until the others have run and the driver was polled; the
-        // future may be dropped then.
-        _ = pin!(tokio::task::yield_now()).poll(cx);
+        _ = turn::yield_turn::<()>(cx);
     }
 
     fn capabilities(&self) -> &Capabilities {

@@ -45,3 +45,31 @@ async fn what_the_socket_did_not_take_of_a_read_is_not_read_again() {
     }
     assert!(waits > 0);
 }
+
+#[tokio::test]
+async fn a_cold_files_turn_is_over_until_the_others_have_had_theirs() {
+    const LEN: u64 = 4 << 20;
+    let mut region = opaque(LEN);
+    let (mut cold, mut waits) = (Cold::default(), 0);
+    cold.wait(&mut waits);
+    let mut send_turn = async || {
+        let mut sent = 0;
+        while !region.is_empty() {
+            region.file().note_warm(region.offset(), region.len());
+            // Who gets a short count asks again at once.
+            let warm = poll_fn(|cx| Poll::Ready(cold.poll_warm(cx, &region, &mut waits))).await;
+            let Poll::Ready(warm) = warm else {
+                break;
+            };
+            let warm = warm.unwrap();
+            cold.sent(region.offset(), warm);
+            region.advance(warm);
+            sent += warm;
+        }
+        sent
+    };
+    assert_eq!(send_turn().await, 512 << 10);
+    assert_eq!(send_turn().await, 0);
+    tokio::task::yield_now().await;
+    assert_eq!(send_turn().await, 512 << 10);
+}
